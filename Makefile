@@ -1,0 +1,26 @@
+# Nothing is needed but Python >= 3.11 and a package index: each target makes .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+ALL := forge,openvino,cluster,train,audio,text,docs,test
+
+.PHONY: demo test check bench docs
+demo: .venv/forge.stamp  ## the whole job on a small model that comes with the package
+	$(BIN)/edgewise demo
+test: .venv/all.stamp  ## every test, doctest and law, with coverage
+	$(BIN)/python -m pytest --cov
+check: .venv/all.stamp  ## style, types and import contracts
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+bench: .venv/all.stamp  ## against other tools, each in an environment of its own
+	$(BIN)/python benchmarks/run.py
+docs: .venv/all.stamp  ## build site/; a broken link is an error
+	$(BIN)/zensical build --strict
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+.venv/forge.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --editable '.[forge]'
+	touch $@
+.venv/all.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --editable '.[$(ALL)]'
+	touch .venv/forge.stamp $@

@@ -1,0 +1,90 @@
+"""Runs one command and reports what it cost: wall time and peak memory.
+
+    python meter.py --folder DIR [--limit-mib N] [--timeout S] -- COMMAND ...
+
+The report is DIR/meter.json; the command's output is DIR/stdout.txt and DIR/stderr.txt.
+
+A process of its own, because Linux hands the parent's peak memory down to a child: a small
+parent makes the child's figure its own. `peak_rss_mib` is the largest single process of the
+command, by the kernel's account; `peak_tree_mib` is the sum over the command and its
+children (proportional set size, sampled ten times a second), so that work given to a pool of
+processes counts too. A command over the limit or the time is ended and the report says why.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+SAMPLE_SECONDS = 0.1
+
+
+def descendants(pid: int) -> list[int]:
+    """`pid` and the processes below it, while they live."""
+    found, queue = list[int](), [pid]
+    while queue:
+        current = queue.pop()
+        found.append(current)
+        try:
+            for thread in Path(f"/proc/{current}/task").iterdir():
+                queue += map(int, (thread / "children").read_text().split())
+        except OSError:
+            continue  # it ended meanwhile
+    return found
+
+
+def proportional_mib(pid: int) -> float:
+    """Proportional set size of one process, 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def measure(command: list[str], folder: Path, limit_mib: float, timeout: float) -> dict[str, object]:
+    """Run `command`; never raises for what the command does."""
+    with (folder / "stdout.txt").open("wb") as out, (folder / "stderr.txt").open("wb") as err:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+    peak_tree, ended = 0.0, None
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        wall = time.perf_counter() - start
+        if pid:
+            break
+        now = sum(map(proportional_mib, descendants(process.pid)))
+        peak_tree = max(peak_tree, now)
+        if ended is None and now > limit_mib:
+            ended = f"ended at {now:.0f} MiB (limit {limit_mib:.0f})"
+        elif ended is None and wall > timeout:
+            ended = f"ended after {wall:.0f} s (limit {timeout:.0f})"
+        if ended:
+            os.killpg(process.pid, signal.SIGKILL)  # the session started above, nothing else
+        time.sleep(min(SAMPLE_SECONDS, wall / 50))  # finely at first: short walls are not rounded up
+    return {
+        "wall_seconds": round(wall, 3),
+        "peak_rss_mib": round(usage.ru_maxrss / 1024, 1),
+        "peak_tree_mib": round(max(peak_tree, usage.ru_maxrss / 1024), 1),
+        "exit_code": os.waitstatus_to_exitcode(status),
+        "ended": ended,
+    }
+
+
+def main() -> None:
+    """Parse, measure, write the report."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--limit-mib", type=float, default=12 * 1024)
+    parser.add_argument("--timeout", type=float, default=1200)
+    parser.add_argument("command", nargs="+")
+    args = parser.parse_args()
+    report = measure(args.command, args.folder, args.limit_mib, args.timeout)
+    (args.folder / "meter.json").write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Times all models of a task against fp32 in one process, in turns, and prints one JSON line.
+
+    python speed.py DATA [--variant NAME=PATH ...] [--rounds N]      (in the judge's environment)
+
+A shared machine's clock drifts by more than the differences of interest, so absolute times
+are worth little and ratios of one round are worth much. In every round each model runs the
+same few test inputs, batch 1, and the order rotates from round to round; the speed of a model
+over another is the median over rounds of (the other's time / its time), with a bootstrap
+interval of that median.
+One thread, no spinning, all graph optimisations: for fp32, too.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from samples import Feed, samples
+
+SLOT_SECONDS = 0.03  # how long one model runs in one round, at fp32's pace
+BOOTSTRAP = 2000
+REFERENCE = "fp32"
+WORDS = 300  # how much of an error message is kept
+
+
+def session(path: Path) -> ort.InferenceSession:
+    """Open the session whose speed counts."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def slot(model: ort.InferenceSession, feeds: list[Feed]) -> float:
+    """Time `feeds`, in milliseconds per inference, after one untimed call that refills the caches."""
+    model.run(None, feeds[-1])
+    start = time.perf_counter()
+    for feed in feeds:
+        model.run(None, feed)
+    return (time.perf_counter() - start) * 1e3 / len(feeds)
+
+
+def take_turns(models: dict[str, ort.InferenceSession], feeds: list[Feed], rounds: int) -> dict[str, np.ndarray]:
+    """Time every model, in milliseconds per inference, in every round."""
+    slot(models[REFERENCE], feeds[:5])
+    pace = slot(models[REFERENCE], feeds[:20]) / 1e3
+    calls = int(np.clip(SLOT_SECONDS / pace, 1, len(feeds)))
+    names, times = list(models), {name: np.empty(rounds) for name in models}
+    for model in models.values():
+        slot(model, feeds[:calls])
+    for i in range(rounds):
+        inputs = [feeds[(i * calls + j) % len(feeds)] for j in range(calls)]
+        turn = i % len(names)
+        for name in names[turn:] + names[:turn]:
+            times[name][i] = slot(models[name], inputs)
+    return times
+
+
+def interval(ratios: np.ndarray) -> list[float]:
+    """Bootstrap the 95 % interval of the median."""
+    draws = np.random.default_rng(0).choice(ratios, (BOOTSTRAP, len(ratios)))
+    return [round(float(q), 4) for q in np.quantile(np.median(draws, axis=1), [0.025, 0.975])]
+
+
+def compare(times: dict[str, np.ndarray], base: str, name: str) -> dict[str, object]:
+    """Say how much faster `name` is than `base`."""
+    ratios = times[base] / times[name]
+    return {"median": round(float(np.median(ratios)), 4), "interval": interval(ratios)}
+
+
+def main() -> None:
+    """Load, time, report; a model that does not load or run is reported with the reason."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--variant", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--rounds", type=int, default=80)
+    parser.add_argument("--inputs", type=int, default=400, help="how many test inputs to keep in memory")
+    args = parser.parse_args()
+    reference = session(args.data / "model.onnx")
+    names = [spec.name for spec in reference.get_inputs()]
+    feeds = samples(args.data / "test.npz", names)[: args.inputs]
+    models, failures = {REFERENCE: reference}, dict[str, str]()
+    for variant in args.variant:
+        name, path = variant.split("=", 1)
+        try:
+            model = session(Path(path))
+            model.run(None, feeds[0])
+            models[name] = model
+        except Exception as error:  # noqa: BLE001 (whatever a peer's model raises is its result)
+            failures[name] = f"could not be run: {error}"[:WORDS]
+    times = take_turns(models, feeds, args.rounds)
+    result = {
+        "rounds": args.rounds,
+        "load_1min": round(os.getloadavg()[0], 2),
+        # speed[a][b]: how many times faster a is than b.
+        "speed": {name: {base: compare(times, base, name) for base in models if base != name} for name in models},
+        "latency_p50_ms": {name: round(float(np.median(t)), 5) for name, t in times.items()},
+        "failures": failures,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Complete applications made of the other places. Not in place yet."""

@@ -1,0 +1,45 @@
+"""One run from the command line: claim the folder, draw the progress, write the report, print the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgewise.cli.console import print_document, stderr_console, stdout_console, stdout_kept
+from edgewise.cli.output import EVIDENCE, REPORT, claim
+from edgewise.contracts.project import Project
+from edgewise.errors import InputError, MissingExtraError
+
+FITS, NOTHING_FITS = 0, 3
+
+
+def carry_out(
+    project: Project, *, base: Path, output: Path, json: bool, cluster: str | None = None, fresh: bool = False
+) -> int:
+    """Optimize, write the report beside the evidence, print table or document; return the exit code."""
+    claimed = claim(output)
+    try:
+        with stdout_kept():
+            # What follows takes seconds to import: bad options and folders were refused before.
+            from edgewise.cli.progress import drawn  # noqa: PLC0415
+            from edgewise.forge.optimize import optimize  # noqa: PLC0415
+            from edgewise.forge.report.exemplars import exemplars  # noqa: PLC0415
+            from edgewise.forge.report.page import write_report  # noqa: PLC0415
+
+            with drawn(stderr_console(), quiet=json) as progress:
+                run = optimize(project, base=base, output=output, progress=progress, cluster=cluster, fresh=fresh)
+                progress.start("report", None)
+                pictures = exemplars(run, config=project.task, base=base, note=progress.note)
+                write_report(run, path=output / REPORT, pictures=pictures)
+    except (InputError, MissingExtraError):
+        claimed.release()
+        raise
+    if json:
+        print_document(run)
+    else:
+        from edgewise.cli.table import print_run  # noqa: PLC0415
+
+        places = [("report", output / REPORT), ("evidence", output / EVIDENCE)]
+        if run.chosen is not None and run.chosen.path is not None:
+            places.insert(0, ("variant", Path(run.chosen.path)))
+        print_run(run, stdout_console(), places=places)
+    return FITS if run.chosen is not None else NOTHING_FITS

@@ -1,0 +1,1 @@
+"""The device: trusts, updates, runs and falls back. Not in place yet."""

@@ -1,0 +1,103 @@
+"""Everything edgewise raises on purpose, in one tree.
+
+    EdgewiseError
+    +-- InputError               what the user gave cannot be used (exit 2)
+    |   +-- ConfigError          edgewise.toml or an option
+    |   +-- ModelError           a model file or module
+    |   |   +-- HostileModelError    refused for safety: traversal, cycle, absurd size
+    |   +-- DataError            samples or labels
+    |   +-- TaskError            the task does not go with the model or the data
+    |   +-- TargetError          an unknown or unusable target profile
+    +-- MissingExtraError        an optional dependency is not installed (exit 2)
+    +-- OutputError              a result could not be written (exit 2)
+    +-- ExecutionError           a runtime could not load or run a variant (exit 1)
+    +-- WorkerError              a helper process died or hung (exit 1)
+
+Each message says what was found, what was required and what to do next. The command line
+prints it without a traceback; `--debug` shows the traceback too.
+"""
+
+from __future__ import annotations
+
+
+class EdgewiseError(Exception):
+    """Root of all errors of this package.
+
+    `found` says what was met, `required` what would have been right, `next_step` what to do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, found: str, *, required: str = "", next_step: str = "") -> None:
+        """Keep the three parts; `str()` joins them, one a line."""
+        self.found = found
+        self.required = required
+        self.next_step = next_step
+        super().__init__(found, required, next_step)
+
+    def __str__(self) -> str:
+        """Return the parts that are not empty, one a line."""
+        lines = [self.found]
+        if self.required:
+            lines.append(f"required: {self.required}")
+        if self.next_step:
+            lines.append(f"next: {self.next_step}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle across a process pool with the keyword-only parts intact."""
+        return _rebuild, (type(self), self.found, self.required, self.next_step)
+
+
+def _rebuild(kind: type[EdgewiseError], found: str, required: str, next_step: str) -> EdgewiseError:
+    return kind(found, required=required, next_step=next_step)
+
+
+class InputError(EdgewiseError):
+    """What the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A key, unit or value of edgewise.toml, or an option, is wrong."""
+
+
+class ModelError(InputError):
+    """A model file or module cannot be read, or holds something unsupported."""
+
+
+class HostileModelError(ModelError):
+    """A model file was refused for safety."""
+
+
+class DataError(InputError):
+    """Samples or labels are missing, of the wrong type or shape, or not finite."""
+
+
+class TaskError(InputError):
+    """The task does not go with the model or the data."""
+
+
+class TargetError(InputError):
+    """A target profile is unknown or cannot be used here."""
+
+
+class MissingExtraError(EdgewiseError):
+    """An optional dependency is needed and not installed."""
+
+    exit_code = 2
+
+
+class OutputError(EdgewiseError):
+    """A result could not be written."""
+
+    exit_code = 2
+
+
+class ExecutionError(EdgewiseError):
+    """A runtime could not load or run a variant."""
+
+
+class WorkerError(EdgewiseError):
+    """A helper process died, hung or passed its memory limit."""

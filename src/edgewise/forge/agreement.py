@@ -1,0 +1,53 @@
+"""Run the chosen variant on the other installed runtimes: how much they disagree is evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgewise.contracts.run import RuntimeAgreement
+from edgewise.contracts.target import RuntimeName
+from edgewise.errors import EdgewiseError
+from edgewise.forge.data.split import Subset
+from edgewise.forge.judge import compare
+from edgewise.forge.measure.latency import Plan, interleave, speedup
+from edgewise.forge.prepare import Prepared
+from edgewise.forge.progress import Progress
+from edgewise.runtimes import available, runtime
+
+_SAMPLES = 256
+_SECONDS = 1.5
+
+
+def agreements(prepared: Prepared, file: Path, progress: Progress) -> tuple[RuntimeAgreement, ...]:
+    """Return one entry per other runtime that is installed, with its disagreement or the reason for none."""
+    others = [name for name in available() if name != prepared.runtime.name]
+    found = []
+    for name in others:
+        progress.start(f"the same variant on {name}", None)
+        found.append(_agreement(prepared, file, name))
+    return tuple(found)
+
+
+def _agreement(prepared: Prepared, file: Path, name: RuntimeName) -> RuntimeAgreement:
+    other = runtime(name)
+    split = prepared.test if prepared.test is not None else prepared.select
+    some = Subset(split, range(min(_SAMPLES, len(split))))
+    try:
+        first = prepared.runtime.load(file, threads=prepared.threads)
+        second = other.load(file, threads=prepared.threads)
+        compared = compare(prepared.task, first, second, some).variant
+        feeds = [some[at].feeds for at in range(min(8, len(some)))]
+        timings = interleave({"fp32": prepared.fp32, "other": second}, feeds, plan=Plan(budget_s=_SECONDS))
+        ratio, _ = speedup(timings["fp32"], timings["other"])
+    except EdgewiseError as error:
+        reason = str(error).splitlines()[0]
+        return RuntimeAgreement(
+            runtime=name, version=other.version(), sqnr_db=None, flip_rate=None, speedup=None, reason=reason
+        )
+    return RuntimeAgreement(
+        runtime=name,
+        version=other.version(),
+        sqnr_db=compared.sqnr_db,
+        flip_rate=compared.flip_rate,
+        speedup=ratio,
+    )

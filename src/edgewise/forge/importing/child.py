@@ -1,0 +1,74 @@
+"""The process that reads, checks and normalises a model file: a Question on stdin, an Answer on stdout.
+
+It is started by its path, with nothing of the parent's environment but what Python needs, and
+imports nothing of the workshop but what it uses, so that it starts in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from edgewise.errors import EdgewiseError, HostileModelError, ModelError
+from edgewise.forge.cache import digest
+from edgewise.forge.importing.checks import read_checked
+from edgewise.forge.importing.limits import GIB, limit, memory_limit
+from edgewise.forge.importing.messages import Answer, Question, Refusal
+from edgewise.forge.importing.normalise import normalise
+
+ORIGINAL = "original.onnx"
+NORMALISED = "normalised.onnx"
+
+
+def answer(question: Question) -> Answer:
+    """Do the work; every file goes to the question's folder."""
+    path = Path(question.model)
+    folder = Path(question.folder)
+    try:
+        limit(path.stat().st_size)
+        model, external = read_checked(path)
+        whole = model.SerializeToString(deterministic=True)
+        if external:
+            (folder / ORIGINAL).write_bytes(whole)
+        done, notes = normalise(model, original=folder / ORIGINAL if external else path, shapes=question.inputs)
+        normal = done.SerializeToString(deterministic=True)
+        (folder / NORMALISED).write_bytes(normal)
+    except EdgewiseError as error:
+        return Answer(refusal=Refusal.of(error))
+    except MemoryError:
+        return Answer(refusal=Refusal.of(_too_large(path)))
+    except OSError as error:
+        return Answer(
+            refusal=Refusal.of(
+                ModelError(
+                    f"{path.name}: {error.strerror or error}",
+                    required="a file that can be read, and a folder with space left",
+                    next_step="check the file's permissions and the disk",
+                )
+            )
+        )
+    return Answer(digest=digest(whole, normal), rewritten=external, notes=notes)
+
+
+def _too_large(path: Path) -> HostileModelError:
+    return HostileModelError(
+        f"{path.name}: importing it needs more than {memory_limit() / GIB:.1f} GiB",
+        required="a model that can be held in memory",
+        next_step="look for a tensor of an absurd size, for example with `edgewise inspect`",
+    )
+
+
+def serve() -> None:
+    """Answer one question. What libraries print goes to stderr, so that stdout holds the answer alone."""
+    reply = os.dup(1)
+    os.dup2(2, 1)
+    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    with os.fdopen(reply, "wb") as stream:
+        stream.write(msgspec.json.encode(answer(question)))
+
+
+if __name__ == "__main__":
+    serve()

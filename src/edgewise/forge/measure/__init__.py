@@ -1,0 +1,1 @@
+"""Measure a variant: latency, memory, size and energy, and the machine it was done on."""

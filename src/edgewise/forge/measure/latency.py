@@ -1,0 +1,181 @@
+"""Interleaved latency: every round runs each session on the same sample, so that noise hits all alike.
+
+Comparing two models that were timed one after the other measures the machine's mood. Here the
+sessions take turns within a round, in an order that rotates, and a speed-up is the median over
+rounds of the ratio *within* a round.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+import numpy as np
+
+from edgewise.contracts.evidence import Interval
+from edgewise.contracts.units import NS_PER_MS
+from edgewise.errors import DataError
+from edgewise.numerics.statistics import median_ratio_interval
+from edgewise.runtimes.base import Array, Session
+
+Clock = Callable[[], int]
+"""Returns nanoseconds of a monotonic clock."""
+
+Progress = Callable[[float], None]
+"""Is told the share of the work that is done, 0..1."""
+
+_SHORTEST_SAMPLE_NS = 100_000
+_SETTLE_BELOW_NS = 2_000_000
+_CHECK_EVERY = 20
+_SAMPLES_OF_P99 = 100
+_RESAMPLES, _RESAMPLES_TO_STOP = 2000, 300
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Times of one session, one sample a round, in milliseconds of one inference.
+
+    A model that runs in less than 0.1 ms is repeated within a sample, `repeats` times, and the
+    sample is the mean; its p99 and maximum are then those of such means.
+    """
+
+    samples_ms: tuple[float, ...]
+    repeats: int = 1
+
+    @property
+    def p50_ms(self) -> float:
+        """The median."""
+        return self.percentile_ms(50)
+
+    @property
+    def p90_ms(self) -> float:
+        """The time that nine of ten samples keep."""
+        return self.percentile_ms(90)
+
+    @property
+    def p99_ms(self) -> float:
+        """The time that 99 of 100 samples keep."""
+        return self.percentile_ms(99)
+
+    @property
+    def max_ms(self) -> float:
+        """The longest sample."""
+        return max(self.samples_ms)
+
+    def percentile_ms(self, percent: float) -> float:
+        """Return a percentile, interpolated linearly between samples."""
+        return float(np.percentile(self.samples_ms, percent))
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How long to measure.
+
+    Measuring stops after `rounds`, or after `budget_s` seconds (at least `least` rounds are done),
+    or from 100 rounds on (which a p99 needs) as soon as the 95 % interval of every speed-up over
+    the first session is narrower than `precision` of its value either way.
+    """
+
+    rounds: int = 200
+    least: int = 10
+    warmup: int = 3
+    budget_s: float = 10.0
+    precision: float = 0.01
+    seed: int = 0
+
+
+def interleave(
+    sessions: Mapping[str, Session],
+    feeds: Sequence[Mapping[str, Array]],
+    *,
+    plan: Plan,
+    progress: Progress | None = None,
+    clock: Clock = time.perf_counter_ns,
+) -> dict[str, Timings]:
+    """Time all sessions in turns; the first is the reference that the others are compared with.
+
+    Round r runs sample r of `feeds` (taken in turn) on every session, in a seeded order that rotates
+    by one each round. Sessions faster than 2 ms run once untimed before their turn: a neighbour's
+    weights have just filled the caches, which on the device nobody does. Garbage collection is off.
+    Raises DataError where there is nothing to run.
+    """
+    if not sessions or not feeds:
+        raise DataError(f"{len(sessions)} sessions and {len(feeds)} samples to time", required="at least one of each")
+    names = list(sessions)
+    order = [names[index] for index in np.random.default_rng(plan.seed).permutation(len(names))]
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    with _garbage_collection_off():
+        begin = clock()
+        typical_ns = {name: _warm_up(sessions[name], feeds, plan.warmup, clock) for name in names}
+        repeats = math.ceil(_SHORTEST_SAMPLE_NS / max(1, min(typical_ns.values())))
+        for index in range(plan.rounds):
+            feed = feeds[index % len(feeds)]
+            for name in (*order[index % len(order) :], *order[: index % len(order)]):
+                session = sessions[name]
+                if typical_ns[name] < _SETTLE_BELOW_NS:
+                    session.run(feed)
+                samples[name].append(_time(session, feed, repeats, clock) / NS_PER_MS)
+            done = index + 1
+            spent = (clock() - begin) / 1e9 / max(plan.budget_s, 1e-9)
+            if progress is not None:
+                progress(min(1.0, max(done / plan.rounds, spent)))
+            if done >= plan.least and (spent >= 1 or _precise(samples, names, done, plan)):
+                break
+    if progress is not None:
+        progress(1.0)
+    return {name: Timings(tuple(samples[name]), repeats) for name in names}
+
+
+def speedup(reference: Timings, variant: Timings, *, seed: int = 0) -> tuple[float, Interval]:
+    """Return the median over rounds of reference time / variant time, and its bootstrap interval.
+
+    Both must come from the same call of `interleave`: sample r of one is divided by sample r of the
+    other. Above 1 the variant is faster.
+    """
+    return _median_ratio(reference.samples_ms, variant.samples_ms, np.random.default_rng(seed), _RESAMPLES)
+
+
+def _median_ratio(
+    reference: Sequence[float], variant: Sequence[float], generator: np.random.Generator, resamples: int
+) -> tuple[float, Interval]:
+    interval = median_ratio_interval(reference, variant, generator=generator, resamples=resamples)
+    return float(np.median(np.asarray(reference) / np.asarray(variant))), interval
+
+
+def _precise(samples: Mapping[str, Sequence[float]], names: Sequence[str], done: int, plan: Plan) -> bool:
+    """Return whether every ratio is known well enough; looked at once in a while, for it costs time."""
+    if done < _SAMPLES_OF_P99 or done % _CHECK_EVERY or len(names) == 1:
+        return False
+    generator = np.random.default_rng(plan.seed)
+    for name in names[1:]:
+        median, interval = _median_ratio(samples[names[0]], samples[name], generator, _RESAMPLES_TO_STOP)
+        if max(interval.high - median, median - interval.low) > plan.precision * median:
+            return False
+    return True
+
+
+def _warm_up(session: Session, feeds: Sequence[Mapping[str, Array]], warmup: int, clock: Clock) -> int:
+    """Run at least once untimed and once timed; return the shortest time in nanoseconds."""
+    session.run(feeds[0])
+    return min(_time(session, feeds[index % len(feeds)], 1, clock) for index in range(max(1, warmup)))
+
+
+def _time(session: Session, feed: Mapping[str, Array], repeats: int, clock: Clock) -> int:
+    begin = clock()
+    for _ in range(repeats):
+        session.run(feed)
+    return (clock() - begin) // repeats
+
+
+@contextmanager
+def _garbage_collection_off() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,147 @@
+"""Measure a shortlist end to end: latency interleaved with fp32, memory in a fresh process, size, energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from edgewise.contracts.base import Value
+from edgewise.contracts.evidence import Candidate, EnergyProvenance, Interval, Status
+from edgewise.contracts.target import RuntimeName
+from edgewise.errors import EdgewiseError
+from edgewise.forge.cache import Cache, digest
+from edgewise.forge.measure.energy import measure_energy, meters
+from edgewise.forge.measure.latency import Plan, interleave, speedup
+from edgewise.forge.measure.memory import measure_memory
+from edgewise.forge.measure.size import size_mib
+from edgewise.forge.prepare import Prepared
+from edgewise.forge.progress import Progress
+from edgewise.forge.tasks.base import Feeds
+from edgewise.runtimes import runtime
+from edgewise.runtimes.base import Session
+
+_ENERGY_SECONDS = 0.5
+_MEMORY_RUNS = 4
+_MOST_ROUNDS = 4000
+
+
+class Latency(Value, kw_only=True):
+    """Times of one variant, milliseconds, and its speed against fp32 of the same rounds."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float
+    speedup: float
+    interval: Interval
+
+
+class Shortlisted(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate with the file that holds it."""
+
+    candidate: Candidate
+    file: Path
+    digest: str
+
+
+def measure_latency(
+    prepared: Prepared,
+    shortlist: Sequence[Shortlisted],
+    feeds: Sequence[Feeds],
+    *,
+    seconds: float,
+    seed: int,
+    costs: Cache,
+    context: str,
+    progress: Progress,
+) -> tuple[Latency, list[Shortlisted]]:
+    """Time fp32 and the shortlist in turns; return fp32's times and the shortlist with theirs.
+
+    What was measured together before on this machine is not measured again, so that the same run
+    twice chooses the same variant. A candidate that its runtime refuses becomes a failure.
+    """
+    sessions: dict[str, Session] = {_REFERENCE: prepared.fp32}
+    failed: dict[str, str] = {}
+    for each in shortlist:
+        try:
+            execute = runtime(RuntimeName(each.candidate.runtime))
+            sessions[each.candidate.name] = execute.load(each.file, threads=prepared.threads)
+        except EdgewiseError as error:
+            failed[each.candidate.name] = str(error).splitlines()[0]
+    names = ",".join(f"{each.candidate.runtime}:{each.digest}" for each in shortlist)
+    key = digest("latency", names, context, str(prepared.threads), str(len(feeds)), str(seconds))
+    found = costs.get(key, dict[str, Latency])
+    if found is None:
+        progress.start("measure latency, interleaved with fp32", 100)
+        timings = interleave(
+            sessions,
+            list(feeds),
+            plan=Plan(rounds=_MOST_ROUNDS, budget_s=seconds, seed=seed),
+            progress=lambda share: progress.advance(int(100 * share)),
+        )
+        found = {}
+        for name, times in timings.items():
+            ratio, interval = speedup(timings[_REFERENCE], times, seed=seed)
+            found[name] = Latency(
+                p50_ms=times.p50_ms,
+                p90_ms=times.p90_ms,
+                p99_ms=times.p99_ms,
+                max_ms=times.max_ms,
+                speedup=ratio,
+                interval=interval,
+            )
+        costs.put(key, found)
+    measured = [_with_times(each, found, failed) for each in shortlist]
+    return found[_REFERENCE], measured
+
+
+def with_latency(candidate: Candidate, latency: Latency) -> Candidate:
+    """Return a candidate with its measured times."""
+    return msgspec.structs.replace(
+        candidate,
+        status=Status.MEASURED,
+        speedup=latency.speedup,
+        speedup_interval=latency.interval,
+        latency_p50_ms=latency.p50_ms,
+        latency_p90_ms=latency.p90_ms,
+        latency_p99_ms=latency.p99_ms,
+        latency_max_ms=latency.max_ms,
+    )
+
+
+def with_footprint(
+    prepared: Prepared, each: Shortlisted, feeds: Sequence[Feeds], *, session: Session | None = None
+) -> Candidate:
+    """Return a candidate with size, peak memory and, given a session, energy per inference."""
+    candidate = each.candidate
+    try:
+        name = RuntimeName(candidate.runtime)
+        peak = measure_memory(each.file, feeds[:_MEMORY_RUNS], runtime=name, threads=prepared.threads).peak_mib
+    except EdgewiseError:
+        peak = None
+    energy, provenance = None, EnergyProvenance.UNAVAILABLE
+    if session is not None and (available := meters(power=prepared.target.power)):
+        found = measure_energy(session, list(feeds), available=available, seconds=_ENERGY_SECONDS)
+        energy, provenance = found.energy_mj, found.provenance
+    return msgspec.structs.replace(
+        candidate,
+        peak_memory_mib=peak,
+        size_mib=size_mib(each.file),
+        energy_mj=energy,
+        energy_provenance=provenance,
+    )
+
+
+_REFERENCE = "fp32"
+
+
+def _with_times(each: Shortlisted, found: dict[str, Latency], failed: dict[str, str]) -> Shortlisted:
+    name = each.candidate.name
+    if name in found:
+        return msgspec.structs.replace(each, candidate=with_latency(each.candidate, found[name]))
+    reason = failed.get(name, "not measured")
+    return msgspec.structs.replace(
+        each, candidate=msgspec.structs.replace(each.candidate, status=Status.FAILED, reason=reason)
+    )

@@ -1,0 +1,322 @@
+"""The main job: from a trained model, data, a target and a budget to the chosen variant and its evidence."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import msgspec
+
+from edgewise import __version__
+from edgewise.contracts.budget import holds, judge
+from edgewise.contracts.evidence import Candidate, Status
+from edgewise.contracts.project import Effort, Project
+from edgewise.contracts.recipe import Recipe
+from edgewise.contracts.run import BudgetEvidence, Chosen, Data, Run, RuntimeAgreement
+from edgewise.contracts.target import RuntimeName
+from edgewise.errors import EdgewiseError
+from edgewise.forge.agreement import agreements
+from edgewise.forge.cache import Cache, digest, user_cache, write_atomically
+from edgewise.forge.costs import Profile, profiled
+from edgewise.forge.evidence import (
+    accuracy_of,
+    candidate_of,
+    flip_evidence,
+    histogram_evidence,
+    region_evidence,
+)
+from edgewise.forge.explore import Explored, Explorer
+from edgewise.forge.judge import Comparison, Reference, compare, refer
+from edgewise.forge.judges import Assignment, Judges, LocalJudges, PoolJudges, RayJudges
+from edgewise.forge.measure.environment import cores, environment
+from edgewise.forge.measured import Shortlisted, measure_latency, with_footprint, with_latency
+from edgewise.forge.prepare import Prepared, prepare
+from edgewise.forge.progress import Progress, Silent
+from edgewise.forge.search.bench import Trial
+from edgewise.forge.search.choose import advice, choose, closest, guard
+from edgewise.forge.search.plan import PLANS, SearchPlan
+from edgewise.forge.search.shortlist import shortlisted
+
+FP32 = "fp32"
+# Below this much judging in one process, starting workers costs more than it saves (seconds).
+_WORTH_WORKERS_S = 6.0
+_EXPECTED_JUDGEMENTS = 120
+
+
+def optimize(
+    project: Project,
+    *,
+    base: Path,
+    output: Path,
+    progress: Progress | None = None,
+    cluster: str | None = None,
+    fresh: bool = False,
+) -> Run:
+    """Find, measure and write the variant that fits; return everything that was found.
+
+    Paths in `project` are relative to `base`. `output` receives `variants/`, `evidence.json` and
+    `.edgewise/` (what a killed run goes on from). `cluster` judges candidates on the Ray cluster at
+    that address. `fresh` measures again what is known of this machine. Raises EdgewiseError.
+    """
+    return _Job(project, base=base, output=output, progress=progress or Silent(), cluster=cluster, fresh=fresh).run()
+
+
+class _Job:
+    """One run; its methods are its phases, in order."""
+
+    def __init__(
+        self, project: Project, *, base: Path, output: Path, progress: Progress, cluster: str | None, fresh: bool
+    ) -> None:
+        self._project = project
+        self._base = base
+        self._output = output
+        self._progress = progress
+        self._cluster = cluster
+        self._plan: SearchPlan = PLANS[Effort(project.search.effort)]
+        self._seconds: dict[str, float] = {}
+        self._cache = Cache(output / ".edgewise" / "found", fresh=fresh)
+        self._costs = Cache(user_cache() / "measured", fresh=fresh)
+        self._known_costs = Cache(user_cache() / "measured")
+
+    def run(self) -> Run:
+        started = time.monotonic()
+        self._progress.start("import", None)
+        prepared = prepare(self._project, base=self._base, work=self._output / ".edgewise" / "model")
+        self._lap("import", started)
+        search = time.monotonic()
+        self._progress.start("fp32 on the select split", len(prepared.select))
+        reference = refer(prepared.task, prepared.fp32, prepared.select, report=self._progress.advance)
+        context = self._context(prepared)
+        judges = self._judges(prepared, reference)
+        try:
+            explorer = Explorer(
+                prepared,
+                self._plan,
+                judges=judges,
+                reference=reference,
+                cache=self._cache,
+                costs=self._costs,
+                context=context,
+                seed=self._project.search.seed,
+                progress=self._progress,
+            )
+            explored = explorer.explore()
+        finally:
+            judges.close()
+        self._lap("search", search)
+        measuring = time.monotonic()
+        fp32, listed = self._measure(prepared, reference, explored, context)
+        self._lap("measure", measuring)
+        final = time.monotonic()
+        run = self._conclude(prepared, reference, explored, fp32, listed)
+        self._lap("final evidence", final)
+        self._lap("total", started)
+        run = msgspec.structs.replace(run, seconds=self._seconds)
+        write_atomically(self._output / "evidence.json", msgspec.json.format(msgspec.json.encode(run), indent=1))
+        return run
+
+    def _context(self, prepared: Prepared) -> str:
+        """Digest of all that judgements and measurements depend on besides a model's bytes."""
+        execute = prepared.runtime
+        return digest(
+            __version__,
+            prepared.imported.digest,
+            prepared.calibrate.digest(),
+            prepared.select.digest(),
+            f"{prepared.task.kind} {execute.name} {execute.version()} {prepared.threads} {self._project.search.seed}",
+        )
+
+    def _judges(self, prepared: Prepared, reference: Reference) -> Judges:
+        assignment = Assignment(
+            task=prepared.task,
+            reference=reference,
+            runtime=RuntimeName(prepared.runtime.name),
+            threads=prepared.threads,
+        )
+        if self._cluster is not None:
+            return RayJudges(assignment, address=self._cluster)
+        workers = self._project.search.workers or max(1, cores() // prepared.threads)
+        begin = time.monotonic()
+        for feeds in reference.feeds[:4]:
+            prepared.fp32.run(feeds)
+        each = (time.monotonic() - begin) / min(4, len(reference.feeds))
+        work = each * len(reference.feeds) * _EXPECTED_JUDGEMENTS
+        if workers == 1 or self._plan.sensitivity_samples == 0 or work < _WORTH_WORKERS_S:
+            return LocalJudges(assignment)
+        return PoolJudges(assignment, workers=workers)
+
+    def _measure(
+        self, prepared: Prepared, reference: Reference, explored: Explored, context: str
+    ) -> tuple[Candidate, list[Shortlisted]]:
+        """Write and time the shortlist; return fp32 as a candidate, and the shortlist with its figures."""
+        feeds = reference.feeds[:16]
+        folder = self._output / ".edgewise" / "shortlist"
+        shortlist = shortlisted(explored, prepared, folder=folder, count=self._plan.shortlist)
+        times, measured = measure_latency(
+            prepared,
+            shortlist,
+            feeds,
+            seconds=self._plan.measure_seconds,
+            seed=self._project.search.seed,
+            costs=self._costs,
+            context=context,
+            progress=self._progress,
+        )
+        original = Candidate(
+            name=FP32,
+            recipe=Recipe(name=FP32, regions=()),
+            status=Status.MEASURED,
+            path=None,
+            runtime=prepared.runtime.name,
+            higher_is_better=prepared.task.higher_is_better,
+            score=reference.score,
+            metrics=reference.metrics,
+            flip_rate=0.0,
+            cosine=1.0,
+            divergence=0.0,
+        )
+        self._progress.start("memory, size and energy", len(measured) + 1)
+        fp32 = with_footprint(
+            prepared,
+            Shortlisted(candidate=with_latency(original, times), file=prepared.imported.original, digest="fp32"),
+            feeds,
+            session=prepared.fp32,
+        )
+        full = self._plan.sensitivity_samples > 0 or self._project.budget.peak_memory_mib is not None
+        done = []
+        for count, each in enumerate(measured, 1):
+            candidate = each.candidate
+            if full and candidate.status is Status.MEASURED:
+                session = prepared.runtime.load(each.file, threads=prepared.threads)
+                candidate = with_footprint(prepared, each, feeds, session=session)
+            done.append(msgspec.structs.replace(each, candidate=candidate))
+            self._progress.advance(count + 1)
+        return fp32, done
+
+    def _conclude(
+        self,
+        prepared: Prepared,
+        reference: Reference,
+        explored: Explored,
+        fp32: Candidate,
+        listed: list[Shortlisted],
+    ) -> Run:
+        """Choose, open the test split once, and put everything into the document."""
+        budget = self._project.budget
+        held = guard(budget)
+        measured = [fp32, *(each.candidate for each in listed)]
+        winner = choose(measured, fp32, held)
+        names = {each.candidate.name for each in listed}
+        screened = [
+            candidate_of(
+                trial, runtime=prepared.runtime.name, higher_is_better=prepared.task.higher_is_better, size_mib=None
+            )
+            for trial in explored.trials
+            if trial.recipe.name not in names
+        ]
+        best = next((each for each in listed if winner is not None and each.candidate.name == winner.name), None)
+        file = best.file if best is not None else prepared.imported.original
+        comparison = self._test(prepared, file, winner)
+        reference_figures, chosen = self._figures(prepared, comparison, fp32, winner, file)
+        verdicts = judge(budget, chosen, reference_figures) if chosen else ()
+        fits = chosen is not None and all(each.verdict != "fail" for each in verdicts)
+        profile = self._profile_of(prepared, reference, file) if best is not None else None
+        return Run(
+            model=self._project.model.path,
+            model_digest=prepared.imported.digest,
+            task=prepared.task.kind,
+            metric=prepared.task.metric,
+            target=prepared.target.name,
+            effort=str(self._project.search.effort),
+            seconds={},
+            data=Data(
+                calibrate=len(prepared.calibrate),
+                select=len(reference.feeds),
+                test=comparison.variant.samples if comparison else 0,
+                digest=digest(prepared.calibrate.digest(), prepared.select.digest()),
+                selection="all" if len(prepared.calibrate) < self._project.task.samples else "spread",
+            ),
+            reference=reference_figures,
+            chosen=chosen if fits else None,
+            closest={} if fits else closest(measured, fp32, budget),
+            advice=() if fits else advice(measured, fp32, held),
+            candidates=(*measured, *screened),
+            budget=BudgetEvidence(limits=budget, verdicts=verdicts, fits=fits),
+            regions=region_evidence(prepared.graph, explored, winner.recipe if winner else fp32.recipe, profile),
+            histograms=histogram_evidence(explored, winner.recipe) if best is not None and winner else (),
+            flips=flip_evidence(prepared.task, comparison) if comparison else (),
+            agreement=self._agreement(prepared, file) if best is not None else (),
+            warnings=prepared.warnings,
+            environment=environment(threads=prepared.threads, seed=self._project.search.seed),
+        )
+
+    def _test(self, prepared: Prepared, file: Path, winner: Candidate | None) -> Comparison | None:
+        if prepared.test is None or winner is None:
+            return None
+        self._progress.start("final evidence on the test split", len(prepared.test))
+        variant = prepared.runtime.load(file, threads=prepared.threads)
+        return compare(prepared.task, prepared.fp32, variant, prepared.test, report=self._progress.advance)
+
+    def _figures(
+        self, prepared: Prepared, comparison: Comparison | None, fp32: Candidate, winner: Candidate | None, file: Path
+    ) -> tuple[Candidate, Chosen | None]:
+        """Return fp32 and the winner with their figures on the test split (on select, where there is no test)."""
+        if comparison is not None:
+            fp32 = msgspec.structs.replace(fp32, **accuracy_of(comparison.reference))
+        fp32 = msgspec.structs.replace(fp32, path=str(prepared.imported.original))
+        if winner is None:
+            return fp32, None
+        path = self._ship(winner, file)
+        each = Shortlisted(candidate=winner, file=path, digest="")
+        if winner.peak_memory_mib is None and winner.name != FP32:
+            session = prepared.runtime.load(path, threads=prepared.threads)
+            feeds = [prepared.select[at].feeds for at in range(min(4, len(prepared.select)))]
+            winner = with_footprint(prepared, each, feeds, session=session)
+        figures = msgspec.structs.asdict(winner)
+        for key in ("status", "reason"):
+            figures.pop(key)
+        figures |= {"path": str(path)}
+        if comparison is not None:
+            figures |= accuracy_of(comparison.variant)
+        return fp32, Chosen(**figures)
+
+    def _ship(self, winner: Candidate, file: Path) -> Path:
+        """Put the chosen file under `variants/`, whole or not at all."""
+        name = winner.name.replace(" ", "-").replace("/", "-")
+        path = self._output / "variants" / f"{name}.onnx"
+        for old in (self._output / "variants").glob("*.onnx"):
+            old.unlink()
+        write_atomically(path, file.read_bytes())
+        shutil.rmtree(self._output / ".edgewise" / "shortlist", ignore_errors=True)
+        return path
+
+    def _profile_of(self, prepared: Prepared, reference: Reference, file: Path) -> Profile | None:
+        try:
+            return profiled(
+                prepared.runtime,
+                file.read_bytes(),
+                prepared.graph,
+                prepared.regions,
+                reference.feeds[:8],
+                threads=prepared.threads,
+                rounds=self._plan.profile_rounds,
+            )
+        except (EdgewiseError, OSError):
+            return None
+
+    def _agreement(self, prepared: Prepared, file: Path) -> tuple[RuntimeAgreement, ...]:
+        return agreements(prepared, next((self._output / "variants").glob("*.onnx"), file), self._progress)
+
+    def _lap(self, name: str, since: float) -> None:
+        self._seconds[name] = round(time.monotonic() - since, 3)
+
+
+def holds_everything(run: Run) -> bool:
+    """Return whether every limit of the budget is held for certain."""
+    return run.chosen is not None and holds(run.budget.verdicts)
+
+
+def names_of(trials: tuple[Trial, ...]) -> tuple[str, ...]:
+    """Return the names of judged recipes."""
+    return tuple(trial.recipe.name for trial in trials)

@@ -1,0 +1,1 @@
+"""Find variants worth measuring: what to offer, what it costs, where to place it."""

@@ -1,0 +1,104 @@
+"""Build and judge recipes: the workbench every step of the search shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from edgewise.contracts.recipe import Recipe
+from edgewise.errors import EdgewiseError
+from edgewise.forge.cache import Cache, digest
+from edgewise.forge.calibrate import Calibration
+from edgewise.forge.graph import Graph
+from edgewise.forge.judge import Judgement
+from edgewise.forge.judges import Failure, Judges
+from edgewise.forge.lower.lowering import lower
+from edgewise.forge.parameters import FloatArray, rows_of
+from edgewise.forge.regions import Region
+from edgewise.forge.weights import Corrections, parameters_for
+
+Report = Callable[[int], None]
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One recipe that was built and judged on the select split, or the reason why not."""
+
+    recipe: Recipe
+    judgement: Judgement | None
+    model: bytes | None
+    failure: str = ""
+
+    @property
+    def divergence(self) -> float:
+        """The mean divergence; infinite for a failure."""
+        return self.judgement.divergence if self.judgement else float("inf")
+
+
+class Bench:
+    """One graph with its calibration and its judges."""
+
+    def __init__(
+        self,
+        *,
+        graph: Graph,
+        regions: tuple[Region, ...],
+        calibration: Calibration,
+        judges: Judges,
+        cache: Cache,
+        context: str,
+    ) -> None:
+        """`context` is the digest of all that a judgement depends on besides the model's bytes."""
+        self.graph = graph
+        self.regions = regions
+        self.calibration = calibration
+        self.corrections = Corrections()
+        self._judges = judges
+        self._cache = cache
+        self._context = context
+
+    def weight_rows(self, region: Region) -> FloatArray:
+        """Return a region's own weight as rows [out, in]."""
+        if region.weight is None:
+            raise ValueError(region.name)
+        return rows_of(self.graph, region, self.graph.constants[region.weight])
+
+    def build(self, recipe: Recipe) -> bytes:
+        """Lower a recipe with the corrections known so far. Raises EdgewiseError where it cannot be lowered."""
+        parameters = parameters_for(self.graph, self.regions, recipe, self.calibration, self.corrections)
+        return lower(self.graph, self.regions, recipe, parameters).SerializeToString(deterministic=True)
+
+    def try_all(
+        self, recipes: Sequence[Recipe], *, positions: Sequence[int] | None = None, report: Report = lambda _: None
+    ) -> list[Trial]:
+        """Build and judge recipes, on the whole select split or at some of its positions.
+
+        A recipe that cannot be built or run becomes a Trial with its reason; the others go on.
+        """
+        models: dict[int, bytes] = {}
+        failures: dict[int, str] = {}
+        for at, recipe in enumerate(recipes):
+            try:
+                models[at] = self.build(recipe)
+            except EdgewiseError as error:
+                failures[at] = str(error).splitlines()[0]
+        where = "all" if positions is None else ",".join(map(str, positions))
+        keys = {at: digest(self._context, model, where) for at, model in models.items()}
+        known = {at: found for at, key in keys.items() if (found := self._cache.get(key, Judgement)) is not None}
+        open_ = [at for at in models if at not in known]
+        report(len(known) + len(failures))
+        results = self._judges.judge(
+            [models[at] for at in open_],
+            positions=positions,
+            report=lambda done: report(len(known) + len(failures) + done),
+        )
+        for at, result in zip(open_, results, strict=True):
+            if isinstance(result, Failure):
+                failures[at] = result.reason
+            else:
+                known[at] = result
+                self._cache.put(keys[at], result)
+        return [
+            Trial(recipe=recipe, judgement=known.get(at), model=models.get(at), failure=failures.get(at, ""))
+            for at, recipe in enumerate(recipes)
+        ]

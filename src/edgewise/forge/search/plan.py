@@ -1,0 +1,68 @@
+"""How far each effort looks."""
+
+from __future__ import annotations
+
+from edgewise.contracts.base import Value
+from edgewise.contracts.project import Effort
+from edgewise.contracts.recipe import RangeMethod
+
+
+class SearchPlan(Value, kw_only=True):
+    """Limits of one search."""
+
+    range_methods: tuple[RangeMethod, ...]
+    sensitivity_samples: int
+    """Samples of the select split each region alone is judged on; 0 leaves sensitivity out."""
+    refined_units: int
+    """How many of the noisiest units get range methods of their own."""
+    moment_samples: int
+    """Calibration samples behind weight reconstruction and bias correction; 0 leaves both out."""
+    placements: int
+    profile_rounds: int
+    shortlist: int
+    """Candidates that are timed end to end, fp32 besides."""
+    measure_seconds: float
+    corrections: int
+    """How often measured times correct the cost model and the sweep is repeated."""
+
+
+PLANS = {
+    Effort.FAST: SearchPlan(
+        range_methods=(RangeMethod.MSE,),
+        sensitivity_samples=0,
+        refined_units=0,
+        moment_samples=16,
+        placements=2,
+        profile_rounds=8,
+        shortlist=2,
+        measure_seconds=0.6,
+        corrections=0,
+    ),
+    Effort.DEFAULT: SearchPlan(
+        range_methods=(
+            RangeMethod.MSE,
+            RangeMethod.PERCENTILE_9999,
+            RangeMethod.PERCENTILE_99999,
+            RangeMethod.MIN_MAX,
+        ),
+        sensitivity_samples=16,
+        refined_units=24,
+        moment_samples=128,
+        placements=10,
+        profile_rounds=24,
+        shortlist=6,
+        measure_seconds=8.0,
+        corrections=1,
+    ),
+    Effort.THOROUGH: SearchPlan(
+        range_methods=tuple(RangeMethod),
+        sensitivity_samples=32,
+        refined_units=1000,
+        moment_samples=512,
+        placements=24,
+        profile_rounds=60,
+        shortlist=10,
+        measure_seconds=30.0,
+        corrections=2,
+    ),
+}

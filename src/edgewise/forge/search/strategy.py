@@ -1,0 +1,202 @@
+"""The search: screen uniform recipes, read costs, find what is sensitive, place, correct, judge.
+
+Everything here works on the select split; the test split is not within reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from edgewise.contracts.recipe import Format, RangeMethod, Recipe, Rounding
+from edgewise.forge.costs import BorderFit, Profile
+from edgewise.forge.placement import Costs, Placement, cut, milp, noise_of, predicted_us
+from edgewise.forge.progress import Progress
+from edgewise.forge.regions import Region
+from edgewise.forge.search.bench import Bench, Trial
+from edgewise.forge.search.options import STATIC, Style, formats_in, placed, uniform
+from edgewise.forge.search.plan import SearchPlan
+from edgewise.forge.sensitivity import Sensitivity, alone, units
+
+Offers = dict[str, tuple[Format, ...]]
+# A format that takes this much longer than fp32 in a region is not offered there; a little more is
+# tolerated because it may save a border.
+_TOO_SLOW = 1.3
+
+
+def screen(
+    bench: Bench, offers: Offers, styles: Sequence[Style], progress: Progress
+) -> tuple[dict[Format, Trial], list[Trial]]:
+    """Judge every format everywhere it is offered, static ones in several styles.
+
+    Returns the best trial by format, and all trials.
+    """
+    forms = formats_in(offers)
+    recipes: list[tuple[Format, Recipe]] = []
+    for form in forms:
+        for style in styles if form in STATIC else styles[:1]:
+            label = f"{form} {style.range_method}" if form in STATIC else str(form)
+            recipes.append((form, uniform(bench.regions, offers, form, style, name=f"all {label}")))
+        if form is Format.INT8_DYNAMIC and styles[0].smooth:
+            plain = msgspec.structs.replace(styles[0], smooth={})
+            recipes.append((form, uniform(bench.regions, offers, form, plain, name=f"all {form} unsmoothed")))
+    progress.start("screen formats and ranges", len(recipes))
+    trials = bench.try_all([recipe for _, recipe in recipes], report=progress.advance)
+    best: dict[Format, Trial] = {}
+    for (form, _), trial in zip(recipes, trials, strict=True):
+        if trial.judgement is not None and (form not in best or trial.divergence < best[form].divergence):
+            best[form] = trial
+    return best, trials
+
+
+def useful(offers: Offers, regions: tuple[Region, ...], fp32: Profile, profiles: Mapping[Format, Profile]) -> Offers:
+    """Drop formats where the profile shows them slower than fp32 by more than a border could win back."""
+    kept: Offers = {}
+    for region in regions:
+        forms = []
+        for form in offers.get(region.name, ()):
+            if form not in profiles:
+                continue
+            limit = fp32.region_us[region.name] * _TOO_SLOW
+            if region.weight is None or profiles[form].region_us[region.name] <= limit:
+                forms.append(form)
+        if forms:
+            kept[region.name] = tuple(forms)
+    return kept
+
+
+def sensitivities(
+    bench: Bench, offers: Offers, base: Mapping[Format, Recipe], positions: Sequence[int], progress: Progress
+) -> dict[Format, list[Sensitivity]]:
+    """Judge each unit quantized alone, in every format it is offered."""
+    groups = [group for group in units(bench.graph, bench.regions) if group[0].name in offers]
+    work = [(form, group) for form in base for group in groups if form in offers[group[0].name]]
+    progress.start("sensitivity, region by region", len(work))
+    trials = bench.try_all(
+        [alone(base[form], group) for form, group in work], positions=positions, report=progress.advance
+    )
+    found: dict[Format, list[Sensitivity]] = {form: [] for form in base}
+    for (form, group), trial in zip(work, trials, strict=True):
+        found[form].append(
+            Sensitivity(
+                region=group[0].name,
+                members=tuple(region.name for region in group),
+                divergence=trial.divergence,
+                sqnr_db=trial.judgement.sqnr_db if trial.judgement else None,
+            )
+        )
+    return found
+
+
+def refine_ranges(
+    bench: Bench,
+    base: Recipe,
+    found: Sequence[Sensitivity],
+    methods: Sequence[RangeMethod],
+    positions: Sequence[int],
+    *,
+    limit: int,
+    progress: Progress,
+) -> dict[str, RangeMethod]:
+    """Try other range methods on the noisiest units; return the method of each region that does better with one.
+
+    A tensor belongs to the region that writes it, so a unit is tried with its own tensors and with
+    those it reads, and what it reads is settled by the sum over all units tried that touch it.
+    """
+    writer = {region.output: region.name for region in bench.regions}
+    by_name = {region.name: region for region in bench.regions}
+    noisy = sorted(found, key=lambda each: -each.divergence)[:limit]
+    used = {each.region: each.range_method for each in base.regions}
+    work = [(unit, method) for unit in noisy for method in methods if method is not used.get(unit.region)]
+    progress.start("ranges of the noisiest regions", len(work))
+    recipes = []
+    for unit, method in work:
+        recipe = alone(base, [by_name[name] for name in unit.members])
+        changed = tuple(msgspec.structs.replace(each, range_method=method) for each in recipe.regions)
+        recipes.append(msgspec.structs.replace(recipe, regions=changed))
+    trials = bench.try_all(recipes, positions=positions, report=progress.advance)
+    scores: dict[str, dict[RangeMethod, float]] = {}
+    outcomes = [(unit, used[unit.region], unit.divergence) for unit in noisy if unit.region in used]
+    outcomes += [(unit, method, trial.divergence) for (unit, method), trial in zip(work, trials, strict=True)]
+    for unit, method, divergence in outcomes:
+        touched = set(unit.members) | {
+            writer[name] for member in unit.members for name in by_name[member].inputs if name in writer
+        }
+        for name in touched:
+            table = scores.setdefault(name, {})
+            table[method] = table.get(method, 0.0) + divergence
+    return {name: min(table, key=lambda method: table[method]) for name, table in scores.items() if len(table) > 1}
+
+
+def costs_of(
+    bench: Bench,
+    offers: Offers,
+    fp32: Profile,
+    profiles: Mapping[Format, Profile],
+    found: Mapping[Format, Sequence[Sensitivity]],
+    fit: BorderFit,
+    elements: Mapping[str, int],
+) -> Costs:
+    """Collect times, noise and borders in the form that placement takes."""
+    time_us = {
+        region.name: {Format.FP32: fp32.region_us[region.name]}
+        | {form: profiles[form].region_us[region.name] for form in offers.get(region.name, ())}
+        for region in bench.regions
+    }
+    noise: dict[str, dict[Format, float]] = {}
+    for form, rows in found.items():
+        for row in rows:
+            noise.setdefault(row.region, {})[form] = row.divergence
+    return Costs(time_us=time_us, noise=noise, borders={name: fit.border(size) for name, size in elements.items()})
+
+
+def sweep(bench: Bench, costs: Costs, *, count: int) -> list[Placement]:
+    """Walk the price of noise from nothing to everything; return the distinct placements, fastest first."""
+    outputs = bench.graph.outputs
+    forms = {form for times in costs.time_us.values() for form in times} - {Format.FP32}
+    if not forms:
+        return []
+    noise = sum(max(each.values()) for each in costs.noise.values() if each) or 1.0
+    time = sum(times[Format.FP32] for times in costs.time_us.values()) or 1.0
+    prices = [0.0, *(time / noise * np.logspace(-2, 3, 3 * count))]
+    static = forms & set(STATIC)
+    placements: list[Placement] = []
+    for price in prices:
+        if len(forms) == 1 and static:
+            placement = cut(bench.regions, costs, outputs, integer=next(iter(static)), weight=price)
+        else:
+            placement = milp(bench.regions, costs, outputs, weight=price)
+        if placement not in placements and any(form is not Format.FP32 for form in placement.values()):
+            placements.append(placement)
+    placements.sort(key=lambda each: (predicted_us(bench.regions, costs, each, outputs), noise_of(costs, each)))
+    if len(placements) <= count:
+        return placements
+    picked = np.unique(np.linspace(0, len(placements) - 1, count).round().astype(int))
+    return [placements[at] for at in picked]
+
+
+def styles_of(base: Style, *, corrected: bool) -> list[tuple[str, Style]]:
+    """Return the corrections to try on a placement: none, biases, rounding, both."""
+    if not corrected:
+        return [("", base)]
+    return [
+        (" ".join(filter(None, ("gptq" if rounding is Rounding.GPTQ else "", "bc" if bias else ""))),
+         msgspec.structs.replace(base, rounding=rounding, bias_correction=bias))
+        for rounding in (Rounding.NEAREST, Rounding.GPTQ)
+        for bias in (False, True)
+    ]
+
+
+def judge_placements(
+    bench: Bench, placements: Sequence[tuple[str, Placement]], styles: Sequence[tuple[str, Style]], progress: Progress
+) -> list[Trial]:
+    """Judge each placement in each style on the whole select split."""
+    recipes = []
+    for name, placement in placements:
+        static = any(form in STATIC for form in placement.values())
+        for label, style in styles if static else styles[:1]:
+            recipes.append(placed(placement, style, name=f"{name} {label}".strip()))
+    progress.start("place and correct", len(recipes))
+    return bench.try_all(recipes, report=progress.advance)

@@ -1,0 +1,42 @@
+"""Feed samples to a session in batches, without holding more than one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from edgewise.forge.tasks.base import Array, Dataset, Feeds
+from edgewise.runtimes.base import TensorSpec
+
+# More brings nothing on one thread, and memory grows with it.
+BATCH = 16
+
+
+def batch_limit(inputs: tuple[TensorSpec, ...]) -> int:
+    """Return how many samples one call may take: 1 where an input's first axis is fixed."""
+    return BATCH if all(spec.shape and spec.shape[0] is None for spec in inputs) else 1
+
+
+def batches(dataset: Dataset, indices: Sequence[int], *, limit: int) -> Iterator[Feeds]:
+    """Yield feeds of up to `limit` consecutive samples whose shapes agree."""
+    held: list[Feeds] = []
+    for index in indices:
+        feeds = dataset[index].feeds
+        if held and (len(held) >= limit or _shapes(held[0]) != _shapes(feeds)):
+            yield _joined(held)
+            held = []
+        held.append(feeds)
+    if held:
+        yield _joined(held)
+
+
+def _shapes(feeds: Feeds) -> list[tuple[int, ...]]:
+    return [array.shape for array in feeds.values()]
+
+
+def _joined(held: list[Feeds]) -> Feeds:
+    if len(held) == 1:
+        return held[0]
+    joined: dict[str, Array] = {name: np.concatenate([each[name] for each in held]) for name in held[0]}
+    return joined
