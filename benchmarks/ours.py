@@ -18,6 +18,7 @@ TASK_ARGUMENTS: dict[str, list[str]] = {
 EFFORTS = ("default", "fast")
 FITS, NOTHING_FITS = 0, 3  # exit codes that come with a document
 JUDGED_RUNTIME = "onnxruntime"
+JUDGED = ["--runtime", JUDGED_RUNTIME, "--threads", "1"]  # what every model is scored and timed with
 
 
 def run(edgewise: Path, effort: str, task: str, data: Path, folder: Path) -> Run:
@@ -29,13 +30,14 @@ def run(edgewise: Path, effort: str, task: str, data: Path, folder: Path) -> Run
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = [edgewise, "optimize", data / "model.onnx", "--data", data, "--target", "local"]
-    options = ["--output", folder / "run", "--json", "--effort", effort, *TASK_ARGUMENTS[kind(task)]]
+    options = ["--output", folder / "run", "--json", "--effort", effort, *JUDGED, *TASK_ARGUMENTS[kind(task)]]
     meter = metered([*command, *options], folder)
     result.cost(meter)
     document = last_json((folder / "stdout.txt").read_text(errors="replace"))
-    result.said = document.get("chosen") or {}
+    result.said = (document.get("chosen") or {}) | {"seconds": document.get("seconds")}
     if meter["exit_code"] not in {FITS, NOTHING_FITS} or not result.said.get("path"):
-        result.failure = reason(meter, folder)
+        error = document.get("error") or {}
+        result.failure = "; ".join(filter(None, (error.get("found"), error.get("next_step")))) or reason(meter, folder)
         return result
     if meter["exit_code"] == NOTHING_FITS:
         result.note = "nothing fits the budget (exit 3); this is the closest"

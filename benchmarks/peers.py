@@ -37,6 +37,7 @@ PEERS = (
     Peer("nncf transformer", "nncf", "transformer", transformers_only=True),
 )
 TRANSFORMERS = {"minilm-stsb"}
+SHORT = 80  # of the message of an earlier way
 
 
 def for_task(task: str) -> list[Peer]:
@@ -59,7 +60,7 @@ def run(peer: Peer, data: Path, folder: Path) -> Run:
             result.made(out)
             result.said = last_json((folder / "stdout.txt").read_text(errors="replace"))
             said = result.said.get("note")
-            result.note = "; ".join([*filter(None, [remark, said]), *(f"before: {text}" for text in failed)])
+            result.note = "; ".join([*filter(None, [remark, said]), *(f"before: {text[:SHORT]}" for text in failed)])
             break
         failed.append(reason(meter, folder))
     else:

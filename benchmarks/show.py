@@ -41,7 +41,7 @@ def table(task: str, reference: dict[str, Any], rows: list[Run]) -> Table:
     grid = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
-    for name in ("tool", reference["metric"], figure.title, "speed", "MiB", "wall s", "peak MiB"):
+    for name in ("tool", reference["metric"], figure.title, "speed", "MiB", "wall s", "peak"):
         grid.add_column(name, justify="left" if name == "tool" else "right", no_wrap=True)
     grid.add_row("fp32", f"{reference['score']:.4f}", "", "1", f"{reference['size_mib']:.2f}", "", "")
     grid.add_section()

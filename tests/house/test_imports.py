@@ -52,7 +52,7 @@ def house(tmp_path: Path) -> Path:
     shutil.copytree(
         ROOT / "src" / "edgewise",
         tmp_path / "src" / "edgewise",
-        ignore=shutil.ignore_patterns("__pycache__", "demo"),
+        ignore=shutil.ignore_patterns("__pycache__", "*.npz", "*.onnx"),
     )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "src" / "edgewise" / "device" / "uses.py").write_text("import edgewise.runtimes.base\n")

@@ -12,8 +12,16 @@ from edgewise.cli.job import carry_out
 from edgewise.contracts.budget import Budget
 from edgewise.contracts.project import Effort, ModelConfig, Project, SearchConfig
 from edgewise.contracts.task import TaskConfig, TaskKind
+from edgewise.demo import demo_folder
 
-FOLDER = Path(__file__).parents[1] / "demo"
+EPILOG = """\
+[bold]Examples[/]
+
+edgewise demo
+
+edgewise demo --output /tmp/demo --effort fast --json
+"""
+
 BUDGET = Budget(latency_p99_ms=20.0, size_mib=1.0, accuracy_drop=0.01, flip_rate=0.03)
 
 
@@ -35,4 +43,4 @@ def demo(
         budget=BUDGET,
         search=SearchConfig(effort=effort),
     )
-    return carry_out(project, base=FOLDER, output=output or Path("runs/demo"), json=json, fresh=fresh)
+    return carry_out(project, base=demo_folder(), output=output or Path("runs/demo"), json=json, fresh=fresh)

@@ -22,8 +22,8 @@ def carry_out(
             # What follows takes seconds to import: bad options and folders were refused before.
             from edgewise.cli.progress import drawn  # noqa: PLC0415
             from edgewise.forge.optimize import optimize  # noqa: PLC0415
+            from edgewise.forge.report import write_report  # noqa: PLC0415
             from edgewise.forge.report.exemplars import exemplars  # noqa: PLC0415
-            from edgewise.forge.report.page import write_report  # noqa: PLC0415
 
             with drawn(stderr_console(), quiet=json) as progress:
                 run = optimize(project, base=base, output=output, progress=progress, cluster=cluster, fresh=fresh)

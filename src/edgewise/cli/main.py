@@ -7,18 +7,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
+from inspect import getdoc
 from typing import Annotated
 
 import typer
 
 from edgewise import __version__
+from edgewise.cli import demo, inspect, optimize, targets
 from edgewise.cli.console import report_error
-from edgewise.cli.demo import demo
-from edgewise.cli.inspect import inspect
-from edgewise.cli.optimize import optimize
-from edgewise.cli.targets import targets
 from edgewise.errors import EdgewiseError
 
 INTERRUPTED = 130
@@ -32,10 +31,14 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(optimize)
-app.command()(inspect)
-app.command()(demo)
-app.add_typer(targets, name="targets")
+for verb, epilog in (
+    (optimize.optimize, optimize.EPILOG),
+    (inspect.inspect, inspect.EPILOG),
+    (demo.demo, demo.EPILOG),
+):
+    # typer keeps the line breaks of a docstring; a help text shall break where the terminal ends.
+    app.command(help=re.sub(r"(?<!\n)\n(?!\n)", " ", getdoc(verb) or ""), epilog=epilog)(verb)
+app.add_typer(targets.targets, name="targets")
 
 
 def main() -> None:
@@ -72,14 +75,20 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        print(f"edgewise {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
+    ] = False,
 ) -> None:
-    if version:
-        print(f"edgewise {__version__}")
-        raise typer.Exit
+    pass
 
 
 def _usage(error: typer.TyperException) -> EdgewiseError:

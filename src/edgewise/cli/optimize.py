@@ -17,18 +17,18 @@ from edgewise.contracts.task import TaskKind
 EPILOG = """\
 [bold]Examples[/]
 
-  edgewise optimize edgewise.toml
+edgewise optimize edgewise.toml
 
-  edgewise optimize edgewise.toml --effort thorough --latency-p99-ms 5
+edgewise optimize edgewise.toml --effort thorough --latency-p99-ms 5
 
-  edgewise optimize model.onnx --data data/ --flip-rate 0.02 --size-mib 4
+edgewise optimize model.onnx --data data/ --flip-rate 0.02 --size-mib 4
 
-  edgewise optimize my_package.net:build --data data/ --threads 2 --json > run.json
+edgewise optimize my_package.net:build --data data/ --threads 2 --json > run.json
 
 [bold]Exit codes[/]
 
-  0 a variant fits, 3 nothing fits the budget, 2 something given cannot be used,
-  1 the work failed, 130 stopped with Ctrl-C (the same command goes on from there)
+0 a variant fits; 3 nothing fits the budget; 2 something given cannot be used; 1 the work failed;
+130 stopped with Ctrl-C: the same command goes on from there.
 """
 
 
@@ -36,7 +36,7 @@ def optimize(
     subject: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CONFIG.toml | MODEL]",
+            metavar="CONFIG.toml|MODEL",
             help="A config; or a model: an ONNX file, or package.module:function that returns a torch module. "
             "Without one, edgewise.toml of this folder.",
             show_default=False,

@@ -15,7 +15,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Cluster = Annotated[
     str | None,
     typer.Option(
-        metavar="ADDRESS", help="Judge candidates on a Ray cluster: its address, or `local`. Needs edgewise[cluster]."
+        metavar="ADDRESS", help="Judge candidates on a Ray cluster: its address, or `local`. Needs edgewise\\[cluster]."
     ),
 ]
 Fresh = Annotated[

@@ -1,4 +1,7 @@
-"""The folder a run writes to: refused before the work where it cannot be used, left as it was where a run is refused."""
+"""The folder a run writes to.
+
+It is refused before the work where it cannot be used, and left as it was where the run is refused.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ def claim(folder: Path) -> Claim:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = os.listdir(folder)
+        names = sorted(each.name for each in folder.iterdir())
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -66,7 +69,7 @@ def claim(folder: Path) -> Claim:
         ) from error
     if names and EVIDENCE not in names and STATE not in names:
         raise OutputError(
-            f"the output {folder} holds other things ({', '.join(sorted(names)[:3])})",
+            f"the output {folder} holds other things ({', '.join(names[:3])})",
             required=f"an empty or new folder, or one of an earlier run (with {EVIDENCE})",
             next_step="choose another --output",
         )

@@ -10,13 +10,15 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress as Bars,
     ProgressColumn,
     SpinnerColumn,
     Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+)
+from rich.progress import (
+    Progress as Bars,
 )
 from rich.text import Text
 
@@ -91,7 +93,7 @@ class _Lines:
         self._say(f"{self._phase} ..." if total is None else f"{self._phase} ({total}) ...")
 
     def advance(self, done: int) -> None:
-        """A log needs no steps."""
+        """Ignore a step: a log needs none."""
 
     def note(self, message: str) -> None:
         self._say(clean(message))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -13,16 +12,16 @@ import msgspec
 from edgewise.contracts.base import Value
 from edgewise.contracts.budget import Budget
 from edgewise.contracts.project import Effort, ModelConfig, Project
-from edgewise.contracts.rules import RULES, Rule, converted
+from edgewise.contracts.rules import RULES, converted
 from edgewise.contracts.target import RuntimeName
-from edgewise.contracts.task import TaskConfig
 from edgewise.contracts.toml_ import parse_project
-from edgewise.errors import ConfigError, DataError, ModelError
+from edgewise.errors import ConfigError
+from edgewise.forge.data.folder import resolve_folder
+from edgewise.forge.importing.locate import locate
 
 CONFIG = "edgewise.toml"
 MOST_CONFIG_BYTES = 1_000_000
 T = TypeVar("T")
-_MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class Arguments(Value, kw_only=True):
@@ -69,24 +68,8 @@ def project_of(arguments: Arguments, *, cwd: Path) -> tuple[Project, Path]:
     else:
         project, base = _bare(subject, arguments.data, cwd=cwd), cwd
     project = _overridden(project, arguments, limits, cwd=cwd)
-    check_model(project.model.path, base=base)
+    locate(project.model.path, base=base)  # refused here, before there is an output folder
     return project, base
-
-
-def check_model(path: str, *, base: Path) -> None:
-    """Refuse a model path that is nothing: before any work, and with the nearest file that exists."""
-    found = base / path
-    if found.is_file() or _MODULE.fullmatch(path):
-        return
-    required = "an ONNX file, or package.module:function that returns a torch module"
-    if found.is_dir():
-        inside = sorted(each.name for each in found.glob("*.onnx"))
-        next_step = f"name a file in it: {', '.join(inside[:3])}" if inside else "name a file"
-        raise ModelError(f"the model {path} is a folder", required=required, next_step=next_step)
-    names = [each.name for each in found.parent.iterdir() if each.is_file()] if found.parent.is_dir() else []
-    near = difflib.get_close_matches(found.name, names, n=1)
-    next_step = f"did you mean {Path(path).with_name(near[0])}?" if near else "check the path"
-    raise ModelError(f"the model {path} does not exist", required=required, next_step=next_step)
 
 
 def stem(model: str) -> str:
@@ -95,7 +78,7 @@ def stem(model: str) -> str:
     >>> stem("zoo/resnet8.onnx"), stem("package.module:build")
     ('resnet8', 'build')
     """
-    return model.rpartition(":")[2] if _MODULE.fullmatch(model) else Path(model).stem
+    return model.rpartition(":")[2] if ":" in model else Path(model).stem
 
 
 def _read(path: Path, *, source: str) -> Project:
@@ -113,37 +96,14 @@ def _read(path: Path, *, source: str) -> Project:
 
 
 def _bare(model: str, data: str | None, *, cwd: Path) -> Project:
-    check_model(model, base=cwd)
+    locate(model, base=cwd)
     if data is None:
         raise ConfigError(
             f"the model {model} without data",
             required="--data DIR, a folder with calibrate.npz and, to prove the result, test.npz",
             next_step=f"edgewise optimize {model} --data DIR",
         )
-    folder = cwd / data
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise DataError(
-            f"the data folder {data} {what}",
-            required="a folder with calibrate.npz and, to prove the result, test.npz",
-            next_step="check the path" if not folder.exists() else f"write --data {Path(data).parent}",
-        )
-    splits = {split: found for split in ("calibrate", "select", "test") if (found := _split(folder, split)) is not None}
-    if "calibrate" not in splits:
-        inside = sorted(each.name for each in folder.iterdir())
-        raise DataError(
-            f"the data folder {data} holds {', '.join(inside[:5]) or 'nothing'}",
-            required="calibrate.npz, or a table or folder of that name",
-            next_step="write the samples with numpy.savez('calibrate.npz', x=...)",
-        )
-    return Project(model=ModelConfig(path=model), task=TaskConfig(**splits))
-
-
-def _split(folder: Path, split: str) -> str | None:
-    for name in (f"{split}.npz", f"{split}.csv", f"{split}.tsv", split):
-        if (folder / name).exists():
-            return str(folder / name)
-    return None
+    return Project(model=ModelConfig(path=model), task=resolve_folder(cwd / data))
 
 
 def _overridden(project: Project, arguments: Arguments, limits: Mapping[str, float], *, cwd: Path) -> Project:
@@ -164,7 +124,7 @@ def _overridden(project: Project, arguments: Arguments, limits: Mapping[str, flo
         search = replace(search, seed=_checked("--seed", ("search", "seed"), arguments.seed))
     if arguments.workers is not None:
         search = replace(search, workers=_checked("--workers", ("search", "workers"), arguments.workers))
-    budget = Budget(**(project.budget.limits() | limits))
+    budget = Budget(**{**project.budget.limits(), **limits})
     return replace(project, task=task, target=target, search=search, budget=budget)
 
 
@@ -183,24 +143,20 @@ def _target(text: str, *, cwd: Path) -> str:
 def _limit(name: str, text: str) -> float:
     option, rule = f"--{name.replace('_', '-')}", RULES["budget", name]
     try:
-        value: object = float(text)
-    except ValueError:
-        value = text
-    return float(_checked(option, ("budget", name), value, advice=_converted(rule, option, text)))
+        value = float(text)
+    except ValueError:  # not a number, though it may be one with a unit
+        number = converted(rule, text)
+        advice = "write a plain number" if number is None else f"write {option} {number:g}"
+        raise ConfigError(f"{option} {text}", required=rule.words, next_step=advice) from None
+    return _checked(option, ("budget", name), value)
 
 
-def _converted(rule: Rule, option: str, text: str) -> str:
-    number = converted(rule, text)
-    return "" if number is None else f"write {option} {number:g}"
-
-
-def _checked(option: str, key: tuple[str, ...], value: T, *, advice: str = "") -> T:
+def _checked(option: str, key: tuple[str, ...], value: T) -> T:
     """Return the value, or raise ConfigError with the rule of its key in edgewise.toml."""
     rule = RULES[key]
     if rule.holds(value):
         return value
     words = [str(each) for each in value] if isinstance(value, list) else [str(value)]
     near = [match for word in words for match in difflib.get_close_matches(word.lower(), rule.choices, n=1)]
-    if not advice:
-        advice = f"did you mean {near[0]}?" if near and near[0] not in words else "write such a value, or leave it out"
+    advice = f"did you mean {near[0]}?" if near and near[0] not in words else "write such a value, or leave it out"
     raise ConfigError(f"{option} {' '.join(words)}", required=rule.words, next_step=advice)

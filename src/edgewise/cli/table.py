@@ -12,21 +12,20 @@ from rich.text import Text
 
 from edgewise.cli.console import clean
 from edgewise.contracts.budget import LimitVerdict, Verdict
-from edgewise.contracts.evidence import Figures, Status
+from edgewise.contracts.evidence import Status
 from edgewise.contracts.run import Run
 from edgewise.forge.report.figures import (
-    closest,
+    columns,
     is_fp32,
     limit_name,
     limit_value,
     margin,
     rows,
-    runners_up,
     split_note,
 )
 
 _STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.UNKNOWN: "yellow"}
-_MOST_COLUMNS = 3
+_MOST_OTHERS = 3
 _LABEL_WIDTH, _COLUMN_WIDTH = 18, 22
 
 
@@ -61,19 +60,15 @@ def _headline(run: Run) -> Text:
 
 
 def _comparison(run: Run, width: int) -> Table:
-    count = max(0, min(_MOST_COLUMNS, (width - _LABEL_WIDTH) // _COLUMN_WIDTH - 2))
-    others = closest(run) or runners_up(run, _MOST_COLUMNS) if run.chosen is None else runners_up(run, _MOST_COLUMNS)
-    others = others[: count + (run.chosen is None)]
-    columns: list[tuple[Text, Figures]] = [(Text("fp32"), run.reference)]
-    if run.chosen is not None:
-        columns.append((Text.assemble("chosen\n", (clean(run.chosen.name), "green")), run.chosen))
-    word = "closest" if run.chosen is None else "runner-up"
-    columns += [(Text.assemble((f"{word}\n", "dim"), clean(each.name)), each) for each in others]
+    count = max(0, min(_MOST_OTHERS, (width - _LABEL_WIDTH) // _COLUMN_WIDTH - 2))
+    shown = columns(run, count)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for head, _ in columns:
+    for each in shown:
+        style = "bold green" if each.word == "chosen" else ""
+        head = Text.assemble((f"{each.word}\n" if each.word else "", "dim"), (clean(each.name), style))
         table.add_column(head, justify="right", overflow="fold")
-    for label, cells in rows(run.metric, [figures for _, figures in columns]):
+    for label, cells in rows(run.metric, shown):
         table.add_row(Text(clean(label)), *(Text(clean(each)) for each in cells))
     return table
 

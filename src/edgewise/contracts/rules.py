@@ -107,9 +107,7 @@ def _list(words: str, holds: Callable[[object], bool], choices: tuple[str, ...] 
 
 
 def _is_kind(value: object) -> bool:
-    return isinstance(value, str) and (
-        value in KINDS or re.fullmatch(r"\S.*\.py:[A-Za-z_]\w*", value) is not None
-    )
+    return isinstance(value, str) and (value in KINDS or re.fullmatch(r"\S.*\.py:[A-Za-z_]\w*", value) is not None)
 
 
 def _is_shapes(value: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 BYTES_PER_MIB = 1024 * 1024
 US_PER_MS = 1000.0
+NS_PER_US = 1000.0
 NS_PER_MS = 1_000_000.0
 
 

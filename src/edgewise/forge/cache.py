@@ -40,7 +40,9 @@ class Cache:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{folder}: {error.strerror}", required="a folder that can be written", next_step="choose another --output"
+                f"{folder}: {error.strerror}",
+                required="a folder that can be written",
+                next_step="choose another --output",
             ) from error
 
     def get(self, key: str, kind: type[T]) -> T | None:
@@ -67,7 +69,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OutputError(
-            f"{path}: {error.strerror}", required="a folder that can be written, with space left",
+            f"{path}: {error.strerror}",
+            required="a folder that can be written, with space left",
             next_step="free some space or choose another --output",
         ) from error
 

@@ -93,7 +93,7 @@ def observed(graph: Graph, tensors: Sequence[str]) -> bytes:
     model.graph.output.extend(
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors if name not in present
     )
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _update(histogram: Histogram, values: Array, name: str) -> None:

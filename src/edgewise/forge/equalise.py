@@ -83,7 +83,7 @@ def equalised(
         factor = raw / np.exp(np.log(raw[live]).mean())
         factor = np.where(live, np.clip(factor, 1 / _LIMIT, _LIMIT), 1.0).astype(np.float32)
         for region in each.writers:
-            _scale_rows(graph, changed, region, 1.0 / factor)
+            _scale_rows(graph, changed, region, np.reciprocal(factor))
         for region in each.readers:
             _scale_columns(graph, changed, region, factor)
     return _with_weights(graph, changed)
@@ -131,9 +131,7 @@ def _class(
             readers[reader.name] = reader
     if not writers or not readers:
         return None
-    return ChannelClass(
-        tensors=tuple(sorted(names)), writers=tuple(writers.values()), readers=tuple(readers.values())
-    )
+    return ChannelClass(tensors=tuple(sorted(names)), writers=tuple(writers.values()), readers=tuple(readers.values()))
 
 
 def _weight(graph: Graph, changed: Mapping[str, FloatArray], name: str) -> FloatArray:

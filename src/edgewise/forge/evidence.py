@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from edgewise.contracts.evidence import (
     Candidate,
     FlipEvidence,
     HistogramEvidence,
-    Interval,
     RegionEvidence,
     Status,
 )
@@ -96,9 +93,7 @@ def region_evidence(
     return tuple(rows)
 
 
-def cause(
-    graph: Graph, region: Region, calibration: Calibration, plan: RegionRecipe | None, explored: Explored
-) -> str:
+def cause(graph: Graph, region: Region, calibration: Calibration, plan: RegionRecipe | None, explored: Explored) -> str:
     """Name the likely reason for a region's loss: outlier channel, saturation, range or rounding.
 
     Outlier: one weight row many times the median one under a shared scale, or one input of a row many
@@ -115,9 +110,9 @@ def cause(
         return "rounding"
     if plan is not None:
         recipe = Recipe(name="cause", regions=(plan,))
-        grid = parameters_for(
-            graph, (region,), recipe, calibration, explored.bench.corrections
-        ).grids.get(region.output)
+        grid = parameters_for(graph, (region,), recipe, calibration, explored.bench.corrections).grids.get(
+            region.output
+        )
         if grid is not None and _outside(calibration, region.output, grid) > _SATURATED:
             return "saturation"
     spread = max(-histogram.low, histogram.high)
@@ -180,26 +175,3 @@ def flip_evidence(task: Task, comparison: Comparison) -> tuple[FlipEvidence, ...
         for at in comparison.variant.flipped
     ]
     return tuple(sorted(rows, key=lambda each: -(each.margin or 0.0))[:_FLIPS])
-
-
-def timed(
-    candidate: Candidate, *, samples_ms: Mapping[str, float], speedup: float, interval: Interval
-) -> Candidate:
-    """Return a candidate with its measured times."""
-    import msgspec  # noqa: PLC0415
-
-    return msgspec.structs.replace(
-        candidate,
-        status=Status.MEASURED,
-        speedup=speedup,
-        speedup_interval=interval,
-        latency_p50_ms=samples_ms["p50"],
-        latency_p90_ms=samples_ms["p90"],
-        latency_p99_ms=samples_ms["p99"],
-        latency_max_ms=samples_ms["max"],
-    )
-
-
-def failures(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Return the candidates that could not be built or run."""
-    return tuple(each for each in candidates if each.status is Status.FAILED)

@@ -7,42 +7,60 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from edgewise.contracts.recipe import Format
+from edgewise.contracts.recipe import Format, Recipe
+from edgewise.contracts.target import Probe
+from edgewise.errors import TargetError
 from edgewise.forge.cache import Cache, digest
 from edgewise.forge.calibrate import Calibration, calibrate
-from edgewise.forge.costs import BorderFit, Profile, fit_borders, profiled
+from edgewise.forge.costfit import with_measured_borders
+from edgewise.forge.costs import Profile, profiled
+from edgewise.forge.equalise import channel_classes, channel_peaks, equalised
+from edgewise.forge.graph import Graph
 from edgewise.forge.judge import Reference
 from edgewise.forge.judges import Judges
-from edgewise.forge.moments import inputs_of, input_columns, moments
+from edgewise.forge.measure.latency import Plan as Latency
+from edgewise.forge.measure.latency import interleave, speedup
+from edgewise.forge.moments import input_columns, moments
+from edgewise.forge.parameters import FloatArray
 from edgewise.forge.placement import Costs, Placement, predicted_us
-from typing import TYPE_CHECKING
-if TYPE_CHECKING:
-    from edgewise.forge.prepare import Prepared
+from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
 from edgewise.forge.reconstruct import bias_shifts, reconstructed
-from edgewise.forge.regions import Kind, Region
+from edgewise.forge.regions import Kind, Region, regions_of
 from edgewise.forge.search.bench import Bench, Trial
-from edgewise.forge.search.options import STATIC, Style, offered, placed, uniform
+from edgewise.forge.search.options import Style, offered, placed, uniform
 from edgewise.forge.search.plan import SearchPlan
 from edgewise.forge.search.strategy import (
     Offers,
     costs_of,
     judge_placements,
     refine_ranges,
+    scaled,
     screen,
     sensitivities,
     styles_of,
     sweep,
+    undominated,
     useful,
 )
 from edgewise.forge.sensitivity import Sensitivity
 from edgewise.forge.smooth import smoothing
+from edgewise.forge.targets import probe
 from edgewise.forge.tasks.base import Feeds
-from edgewise.forge.weights import Corrections, parameters_for
+from edgewise.forge.weights import parameters_for
 
+FOLDED = "fp32 folded"
 # Smoothing is searched for on so many input rows of each product.
 _SMOOTH_ROWS = 512
 _SMOOTH_SAMPLES = 64
+# So few regions of a further format are judged one by one too.
+_CHEAP_UNITS = 4
+# The cost model is corrected with so many placements, timed for so long.
+_CORRECTING = 8
+_CORRECTING_ROUNDS = 400
+_CORRECTING_SECONDS = 4.0
+# Halfway between equal channels of the activations and equal columns of the weights.
+_EQUALISE_ALPHA = 0.5
 
 
 class Explored(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +78,7 @@ class Explored(msgspec.Struct, frozen=True, kw_only=True):
 class Explorer:
     """The state of one search; each step is a method, `explore` is their order."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything a search shares
         self,
         prepared: Prepared,
         plan: SearchPlan,
@@ -87,8 +105,8 @@ class Explorer:
     def explore(self) -> Explored:
         """Search. Failures of single candidates are among the trials."""
         prepared, plan = self._prepared, self._plan
-        bench = self._bench()
-        offers: Offers = offered(prepared.graph, prepared.regions, prepared.target)
+        bench = self._equalised(self._bench(prepared.graph))
+        offers = self._offers(bench)
         smooth = self._smooth(bench, offers)
         styles = [
             Style(
@@ -96,22 +114,29 @@ class Explorer:
                 signs=prepared.target.signs,
                 per_channel=prepared.target.per_channel,
                 smooth=smooth,
+                equalise=bench.equalised,
                 seed=self._seed,
             )
             for method in plan.range_methods
         ]
         best, trials = screen(bench, offers, styles, self._progress)
-        fp32 = self._profile(prepared.graph.model.SerializeToString(deterministic=True), "fp32")
+        fp32 = self._profile(bench.graph.model.SerializeToString(deterministic=True), "fp32")
         profiles = {form: self._profile(trial.model, form) for form, trial in best.items() if trial.model}
+        kept = undominated(best, profiles)
+        profiles = {form: profiles[form] for form in kept}
         offers = useful(offers, prepared.regions, fp32, profiles)
-        base = {form: trial.recipe for form, trial in best.items() if any(form in each for each in offers.values())}
-        found = self._sensitivity(bench, offers, base)
+        base = {form: best[form].recipe for form in kept if any(form in each for each in offers.values())}
+        found = self._sensitivity(bench, offers, base, best)
         style = self._refined(bench, base, found, styles)
         corrected = self._correct(bench, offers, style)
-        costs = costs_of(bench, offers, fp32, profiles, found, self._borders(), bench.calibration.elements)
+        costs = costs_of(bench, offers, fp32, profiles, found, self._probe(), bench.calibration.elements)
+        for _ in range(plan.corrections):
+            costs = self._corrected(bench, costs, styles[0], fp32)
         placements = self._placements(bench, offers, costs, base)
         tried = judge_placements(bench, placements, styles_of(style, corrected=corrected), self._progress)
-        trials = [*trials, *tried]
+        # What import folded alone may be worth more than any integers: fp32 is a candidate.
+        folded = bench.try_all([placed({}, styles[0], name=FOLDED)])
+        trials = [*trials, *tried, *folded]
         return Explored(
             trials=tuple(trials),
             predicted_us=tuple(self._predict(costs, trial) for trial in trials),
@@ -122,12 +147,33 @@ class Explorer:
             bench=bench,
         )
 
-    def _bench(self) -> Bench:
+    def _equalised(self, plain: Bench) -> Bench:
+        """Return a bench on the equalised graph where static int8 comes closer to fp32 there, else `plain`."""
+        prepared = self._prepared
+        classes = channel_classes(plain.graph, plain.regions) if self._plan.sensitivity_samples else ()
+        offers = {name: forms for name, forms in self._offers(plain).items() if Format.INT8_STATIC in forms}
+        if not classes or not offers:
+            return plain
+        self._progress.start("equalise channels", None)
+        peaks = channel_peaks(
+            plain.graph, classes, prepared.calibrate, runtime=prepared.runtime, threads=prepared.threads
+        )
+        graph = Graph(equalised(plain.graph, classes, peaks, alpha=_EQUALISE_ALPHA))
+        scaled = self._bench(graph, equalised=True)
+        recipe = uniform(plain.regions, offers, Format.INT8_STATIC, Style(signs=prepared.target.signs), name="equalise")
+        trials = [bench.try_all([recipe])[0] for bench in (plain, scaled)]
+        return scaled if trials[1].divergence < trials[0].divergence else plain
+
+    def _offers(self, bench: Bench) -> Offers:
+        return offered(bench.graph, bench.regions, self._prepared.target)
+
+    def _bench(self, graph: Graph, *, equalised: bool = False) -> Bench:
         prepared = self._prepared
         self._progress.start("calibrate", len(prepared.calibrate))
+        regions = regions_of(graph)
         calibration = calibrate(
-            prepared.graph,
-            prepared.regions,
+            graph,
+            regions,
             prepared.calibrate,
             range(len(prepared.calibrate)),
             runtime=prepared.runtime,
@@ -135,12 +181,13 @@ class Explorer:
             progress=self._progress.advance,
         )
         return Bench(
-            graph=prepared.graph,
-            regions=prepared.regions,
+            graph=graph,
+            regions=regions,
             calibration=calibration,
             judges=self._judges,
             cache=self._cache,
             context=self._context,
+            equalised=equalised,
         )
 
     def _smooth(self, bench: Bench, offers: Offers) -> dict[str, float]:
@@ -153,7 +200,7 @@ class Explorer:
             return {}
         rows = self._input_rows(bench, groups)
         alphas: dict[str, float] = {}
-        divisors = {}
+        divisors: dict[str, FloatArray] = {}
         self._progress.start("smooth outliers", len(groups))
         for done, (tensor, members) in enumerate(groups.items(), 1):
             weights = [bench.weight_rows(region) for region in members]
@@ -165,7 +212,7 @@ class Explorer:
         bench.corrections = msgspec.structs.replace(bench.corrections, smooth=divisors)
         return alphas
 
-    def _input_rows(self, bench: Bench, groups: Mapping[str, Sequence[Region]]) -> dict[str, np.ndarray]:
+    def _input_rows(self, bench: Bench, groups: Mapping[str, Sequence[Region]]) -> dict[str, FloatArray]:
         from edgewise.forge.calibrate import observed  # noqa: PLC0415
 
         prepared = self._prepared
@@ -173,7 +220,7 @@ class Explorer:
         names = [spec.name for spec in session.outputs]
         count = min(len(prepared.calibrate), _SMOOTH_SAMPLES)
         random = np.random.default_rng(self._seed)
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in groups}
+        parts: dict[str, list[FloatArray]] = {name: [] for name in groups}
         for index in range(count):
             feeds = prepared.calibrate[index].feeds
             values = dict(feeds) | dict(zip(names, session.run(feeds), strict=True))
@@ -207,30 +254,45 @@ class Explorer:
         """Return the samples that times are measured on."""
         return self._reference.feeds[:16]
 
-    def _borders(self) -> BorderFit:
-        prepared = self._prepared
-        key = digest("borders", prepared.runtime.name, prepared.runtime.version(), str(prepared.threads))
-        known = self._costs.get(key, BorderFit)
-        if known is not None:
-            return known
-        fit = fit_borders(prepared.runtime, threads=prepared.threads)
-        self._costs.put(key, fit)
-        return fit
+    def _probe(self) -> Probe:
+        """Return what a border costs on this machine, measured once."""
+        target = self._prepared.target
+        measured = target.probe or probe(target, threads=target.threads).probe
+        if measured is None:
+            raise TargetError(f"target {target.name!r} could not be probed", next_step="run `edgewise targets probe`")
+        return measured
 
     def _sensitivity(
-        self, bench: Bench, offers: Offers, base: Mapping[Format, object]
+        self, bench: Bench, offers: Offers, base: Mapping[Format, Recipe], best: Mapping[Format, Trial]
     ) -> dict[Format, list[Sensitivity]]:
+        """Judge regions one by one in the format that most of them offer; the other formats where that is cheap.
+
+        Elsewhere the others are taken to be noisier or quieter by as much as they are everywhere at once.
+        """
         if not self._plan.sensitivity_samples or not base:
             return {}
-        return sensitivities(bench, offers, base, self._positions(), self._progress)
+        count = {form: sum(form in forms for forms in offers.values()) for form in base}
+        main = max(base, key=lambda form: (count[form], form is Format.INT8_STATIC, form is Format.INT8_DYNAMIC))
+        cheap = [form for form in base if form is main or count[form] <= _CHEAP_UNITS]
+        found = sensitivities(bench, offers, {form: base[form] for form in cheap}, self._positions(), self._progress)
+        for form in base:
+            if form not in found:
+                by = best[form].divergence / max(best[main].divergence, 1e-12)
+                found[form] = scaled(found[main], by=by, offers=offers, form=form)
+        return found
 
     def _positions(self) -> tuple[int, ...]:
+        """Return the samples that single regions are judged on, spread over the select split."""
         count = min(self._plan.sensitivity_samples, len(self._reference.feeds))
         spread = np.linspace(0, len(self._reference.feeds) - 1, count).round().astype(int)
         return tuple(dict.fromkeys(spread.tolist()))
 
     def _refined(
-        self, bench: Bench, base: Mapping[Format, object], found: Mapping[Format, list[Sensitivity]], styles: Sequence[Style]
+        self,
+        bench: Bench,
+        base: Mapping[Format, Recipe],
+        found: Mapping[Format, list[Sensitivity]],
+        styles: Sequence[Style],
     ) -> Style:
         """Return the best style of the screen, with methods of their own for regions that do better so."""
         recipe = base.get(Format.INT8_STATIC)
@@ -282,15 +344,42 @@ class Explorer:
         )
         return True
 
+    def _corrected(self, bench: Bench, costs: Costs, style: Style, fp32: Profile) -> Costs:
+        """Time a few placements end to end and raise the price of borders to what they really cost."""
+        outputs = bench.graph.outputs
+        placements = sweep(bench, costs, count=_CORRECTING)
+        if not placements:
+            return costs
+        models = [bench.build(placed(each, style, name="time")) for each in placements]
+        key = digest("border fit", self._context, str(self._prepared.threads), *models)
+        speedups = self._costs.get(key, list[float])
+        if speedups is None:
+            self._progress.start("correct the cost model", None)
+            speedups = self._speedups(models)
+            self._costs.put(key, speedups)
+        whole = sum(fp32.region_us.values())
+        return with_measured_borders(
+            bench.regions, costs, outputs, bench.calibration.elements, placements, [whole / each for each in speedups]
+        )
+
+    def _speedups(self, models: Sequence[bytes]) -> list[float]:
+        prepared = self._prepared
+        sessions = {"fp32": prepared.runtime.load(self._fp32_model(), threads=prepared.threads)}
+        sessions |= {str(at): prepared.runtime.load(model, threads=prepared.threads) for at, model in enumerate(models)}
+        plan = Latency(rounds=_CORRECTING_ROUNDS, budget_s=_CORRECTING_SECONDS, seed=self._seed)
+        times = interleave(sessions, list(self.timing_feeds()), plan=plan)
+        return [speedup(times["fp32"], times[str(at)], seed=self._seed)[0] for at in range(len(models))]
+
+    def _fp32_model(self) -> bytes:
+        return bytes(self._prepared.graph.model.SerializeToString(deterministic=True))
+
     def _placements(
-        self, bench: Bench, offers: Offers, costs: Costs, base: Mapping[Format, object]
+        self, bench: Bench, offers: Offers, costs: Costs, base: Mapping[Format, Recipe]
     ) -> list[tuple[str, Placement]]:
         """Return the placements worth judging: each format everywhere, and the sweep."""
         found: list[tuple[str, Placement]] = []
         for form in base:
-            everywhere = {
-                region.name: form for region in bench.regions if form in offers.get(region.name, ())
-            }
+            everywhere = {region.name: form for region in bench.regions if form in offers.get(region.name, ())}
             found.append((f"all {form}", everywhere))
         self._progress.start("place by measured cost", None)
         for placement in sweep(bench, costs, count=self._plan.placements):

@@ -61,7 +61,7 @@ class Graph:
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shapes that the model states or that shape inference found; None is a dynamic axis."""
         graph = self.model.graph
-        found = {name: tuple(int(n) for n in value.shape) for name, value in self.constants.items()}
+        found: dict[str, tuple[int | None, ...]] = {name: value.shape for name, value in self.constants.items()}
         for info in (*graph.value_info, *graph.input, *graph.output):
             if info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape"):
                 found[info.name] = tuple(

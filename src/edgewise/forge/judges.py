@@ -98,7 +98,8 @@ class PoolJudges:
                 report(done)
         except BrokenProcessPool as error:
             raise WorkerError(
-                "a worker process died while it judged a candidate", required="enough memory for the workers",
+                "a worker process died while it judged a candidate",
+                required="enough memory for the workers",
                 next_step="run again (finished work is kept), with --workers 1 if memory is short",
             ) from error
         return [results[at] for at in range(len(models))]
@@ -118,7 +119,8 @@ class RayJudges:
             self._ray.init(address=None if address == "local" else address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise WorkerError(
-                f"no Ray cluster answers at {address!r}", required="the address of a running cluster, or `local`",
+                f"no Ray cluster answers at {address!r}",
+                required="the address of a running cluster, or `local`",
                 next_step="start one with `ray start --head` and pass its address",
             ) from error
         self._assignment = self._ray.put(assignment)
@@ -138,7 +140,8 @@ class RayJudges:
             results: list[Judgement | Failure] = self._ray.get(order)
         except self._ray.exceptions.RayError as error:
             raise WorkerError(
-                f"the cluster lost a worker: {str(error).splitlines()[0]}", required="a healthy cluster",
+                f"the cluster lost a worker: {str(error).splitlines()[0]}",
+                required="a healthy cluster",
                 next_step="look at `ray status`, then run again (finished work is kept)",
             ) from error
         return results

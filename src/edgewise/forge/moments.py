@@ -40,7 +40,7 @@ class Moments(msgspec.Struct, frozen=True, kw_only=True):
     mean_grid: NDArray[np.float64]
 
 
-def moments(
+def moments(  # noqa: PLR0913 - what to run, on what, with what
     graph: Graph,
     regions: Sequence[Region],
     dataset: Dataset,

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgewise import __version__
-from edgewise.contracts.budget import holds, judge
+from edgewise.contracts.budget import judge
 from edgewise.contracts.evidence import Candidate, Status
 from edgewise.contracts.project import Effort, Project
 from edgewise.contracts.recipe import Recipe
@@ -33,10 +33,9 @@ from edgewise.forge.measure.environment import cores, environment
 from edgewise.forge.measured import Shortlisted, measure_latency, with_footprint, with_latency
 from edgewise.forge.prepare import Prepared, prepare
 from edgewise.forge.progress import Progress, Silent
-from edgewise.forge.search.bench import Trial
-from edgewise.forge.search.choose import advice, choose, closest, guard
+from edgewise.forge.search.choose import advice, choose, closest, tolerance
 from edgewise.forge.search.plan import PLANS, SearchPlan
-from edgewise.forge.search.shortlist import shortlisted
+from edgewise.forge.shortlist import shortlisted
 
 FP32 = "fp32"
 # Below this much judging in one process, starting workers costs more than it saves (seconds).
@@ -152,7 +151,8 @@ class _Job:
         """Write and time the shortlist; return fp32 as a candidate, and the shortlist with its figures."""
         feeds = reference.feeds[:16]
         folder = self._output / ".edgewise" / "shortlist"
-        shortlist = shortlisted(explored, prepared, folder=folder, count=self._plan.shortlist)
+        most = tolerance(prepared.task.kind, self._project.budget)
+        shortlist = shortlisted(explored, prepared, folder=folder, count=self._plan.shortlist, most=most)
         times, measured = measure_latency(
             prepared,
             shortlist,
@@ -204,9 +204,8 @@ class _Job:
     ) -> Run:
         """Choose, open the test split once, and put everything into the document."""
         budget = self._project.budget
-        held = guard(budget)
         measured = [fp32, *(each.candidate for each in listed)]
-        winner = choose(measured, fp32, held)
+        winner = choose(measured, fp32, budget, most=tolerance(prepared.task.kind, budget))
         names = {each.candidate.name for each in listed}
         screened = [
             candidate_of(
@@ -240,7 +239,7 @@ class _Job:
             reference=reference_figures,
             chosen=chosen if fits else None,
             closest={} if fits else closest(measured, fp32, budget),
-            advice=() if fits else advice(measured, fp32, held),
+            advice=() if fits else advice(measured, fp32, budget),
             candidates=(*measured, *screened),
             budget=BudgetEvidence(limits=budget, verdicts=verdicts, fits=fits),
             regions=region_evidence(prepared.graph, explored, winner.recipe if winner else fp32.recipe, profile),
@@ -310,13 +309,3 @@ class _Job:
 
     def _lap(self, name: str, since: float) -> None:
         self._seconds[name] = round(time.monotonic() - since, 3)
-
-
-def holds_everything(run: Run) -> bool:
-    """Return whether every limit of the budget is held for certain."""
-    return run.chosen is not None and holds(run.budget.verdicts)
-
-
-def names_of(trials: tuple[Trial, ...]) -> tuple[str, ...]:
-    """Return the names of judged recipes."""
-    return tuple(trial.recipe.name for trial in trials)

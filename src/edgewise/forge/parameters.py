@@ -8,17 +8,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.contracts.recipe import Format, Granularity, Recipe, RegionRecipe, Signs
 from edgewise.forge.graph import Graph, attribute
 from edgewise.forge.regions import Kind, Region
-from edgewise.numerics.grid import Grid, activation_grid
+from edgewise.numerics.grid import Grid
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float32]
 
 
 class WeightValues(msgspec.Struct, frozen=True):
-    """A quantized weight in rows: `values` [out, in] integers, `scale` [out] (or one, broadcast), in the order of `rows_of`."""
+    """A quantized weight in the order of `rows_of`: `values` [out, in] integers, `scale` [out]."""
 
     values: NDArray[np.int8]
     scale: FloatArray

@@ -42,20 +42,32 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     borders: Mapping[str, Border]
 
 
+def crossings(
+    regions: tuple[Region, ...], placement: Placement, outputs: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the tensors that a placement quantizes and those it dequantizes."""
+    quantized, dequantized = [], []
+    for tensor, producer, readers in _tensors(regions, outputs):
+        made = _integers(placement, producer) and producer is not None and producer.kind not in _FLOAT_OUTPUT
+        needed = {_integers(placement, reader) for reader in readers}
+        if True in needed and not made:
+            quantized.append(tensor)
+        if False in needed and made:
+            dequantized.append(tensor)
+    return tuple(quantized), tuple(dequantized)
+
+
+def regions_us(regions: tuple[Region, ...], costs: Costs, placement: Placement) -> float:
+    """Return the predicted time of a placement without its borders, microseconds per inference."""
+    return sum(costs.time_us[region.name][placement.get(region.name, Format.FP32)] for region in regions)
+
+
 def predicted_us(regions: tuple[Region, ...], costs: Costs, placement: Placement, outputs: tuple[str, ...]) -> float:
     """Return the predicted time of one inference of a placement, microseconds."""
-    total = sum(costs.time_us[region.name][placement.get(region.name, Format.FP32)] for region in regions)
-    for tensor, producer, readers in _tensors(regions, outputs):
-        border = costs.borders.get(tensor)
-        if border is None:
-            continue
-        made = _integers(placement, producer)
-        needed = {_integers(placement, reader) for reader in readers}
-        if True in needed and (not made or (producer is not None and producer.kind in _FLOAT_OUTPUT)):
-            total += border.quantize_us
-        if False in needed and made and producer is not None and producer.kind not in _FLOAT_OUTPUT:
-            total += border.dequantize_us
-    return total
+    quantized, dequantized = crossings(regions, placement, outputs)
+    total = regions_us(regions, costs, placement)
+    total += sum(costs.borders[name].quantize_us for name in quantized if name in costs.borders)
+    return total + sum(costs.borders[name].dequantize_us for name in dequantized if name in costs.borders)
 
 
 def noise_of(costs: Costs, placement: Placement) -> float:
@@ -98,7 +110,8 @@ def milp(regions: tuple[Region, ...], costs: Costs, outputs: tuple[str, ...], *,
     One binary per region and format, one continuous variable per tensor and border direction, which
     the binaries of its producer and readers bound from below.
     """
-    from scipy.optimize import Bounds, LinearConstraint, milp as solve  # noqa: PLC0415 - slow to import
+    from scipy.optimize import Bounds, LinearConstraint  # noqa: PLC0415 - slow to import
+    from scipy.optimize import milp as solve  # noqa: PLC0415
     from scipy.sparse import coo_array  # noqa: PLC0415
 
     columns: dict[tuple[str, str], int] = {}
@@ -160,7 +173,7 @@ def milp(regions: tuple[Region, ...], costs: Costs, outputs: tuple[str, ...], *,
         region.name: form
         for region in regions
         for form in costs.time_us[region.name]
-        if result.x is not None and result.x[columns[region.name, form]] > 0.5  # noqa: PLR2004
+        if result.x is not None and result.x[columns[region.name, form]] > 0.5
     }
 
 
@@ -214,8 +227,7 @@ class _Network:
         size = len(self._names) + 2
         tails, heads = zip(*self._edges, strict=True)
         capacity = csr_array((np.array(list(self._edges.values()), np.int32), (tails, heads)), shape=(size, size))
-        flow = maximum_flow(capacity, _SOURCE, _SINK).flow
-        residual = (capacity - flow).tocsr()
+        residual = csr_array(capacity - maximum_flow(capacity, _SOURCE, _SINK).flow)
         seen, queue = {_SOURCE}, deque([_SOURCE])
         while queue:
             node = queue.popleft()

@@ -9,8 +9,11 @@ import onnx
 
 from edgewise.contracts.project import Project
 from edgewise.contracts.target import RuntimeName, Target
+from edgewise.contracts.task import TaskConfig
+from edgewise.errors import DataError
 from edgewise.forge.data.labels import Labelled, check_labels, has_integer_labels
-from edgewise.forge.data.open import open_dataset
+from edgewise.forge.data.leakage import leakage
+from edgewise.forge.data.open import CALIBRATE, SELECT, TEST, open_split
 from edgewise.forge.data.split import Subset, split_pool
 from edgewise.forge.graph import Graph
 from edgewise.forge.importing.sandbox import Imported, import_model
@@ -19,6 +22,7 @@ from edgewise.forge.targets import load_target
 from edgewise.forge.tasks.base import Task
 from edgewise.forge.tasks.choose import choose_task
 from edgewise.forge.tasks.classification import Classification
+from edgewise.forge.tasks.embedding import Pair
 from edgewise.runtimes import runtime
 from edgewise.runtimes.base import Runtime, Session
 
@@ -41,6 +45,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     calibrate: Subset
     select: Subset
     test: Labelled | None
+    notes: tuple[str, ...]
+    """What import changed in the model."""
     warnings: tuple[str, ...]
 
     @property
@@ -57,8 +63,8 @@ def prepare(project: Project, *, base: Path, work: Path) -> Prepared:
     graph = Graph(onnx.load(str(imported.normalised)))
     fp32 = execute.load(imported.original, threads=target.threads)
     config = project.task
-    pool = open_dataset(base / config.calibrate, config=config, inputs=fp32.inputs)
-    test = open_dataset(base / config.test, config=config, inputs=fp32.inputs) if config.test else None
+    pool = _opened(CALIBRATE, config, fp32, base)
+    test = open_split(TEST, config=config, inputs=fp32.inputs, folder=base)
     labelled = test if test is not None and test.targets is not None else pool
     task = choose_task(
         config.kind,
@@ -74,6 +80,8 @@ def prepare(project: Project, *, base: Path, work: Path) -> Prepared:
             if split is not None and split.targets is not None:
                 check_labels(split, classes=task.classes)
     calibrate, select = _splits(project, pool, base=base, session=fp32)
+    shared = leakage(pool, test) if test is not None else None
+    told = getattr(task, "note", "")
     return Prepared(
         imported=imported,
         graph=graph,
@@ -85,7 +93,10 @@ def prepare(project: Project, *, base: Path, work: Path) -> Prepared:
         calibrate=calibrate,
         select=select,
         test=test,
-        warnings=(*imported.notes, *pool.warnings, *(test.warnings if test is not None else ())),
+        notes=imported.notes,
+        warnings=tuple(
+            dict.fromkeys(filter(None, (told, shared, *pool.warnings, *(test.warnings if test is not None else ()))))
+        ),
     )
 
 
@@ -99,22 +110,34 @@ def _target(project: Project) -> Target:
     return msgspec.structs.replace(target, **changes) if changes else target
 
 
+def _opened(split: str, config: TaskConfig, session: Session, base: Path) -> Labelled:
+    found = open_split(split, config=config, inputs=session.inputs, folder=base)
+    if found is None:
+        raise DataError(f"no {split} split is given", required=f"[task] {split}", next_step="add it to the config")
+    return found
+
+
 def _splits(project: Project, pool: Labelled, *, base: Path, session: Session) -> tuple[Subset, Subset]:
+    """Return the calibration samples and the select split, apart from one another."""
     config, seed = project.task, project.search.seed
-    if config.select is not None:
-        select = open_dataset(base / config.select, config=config, inputs=session.inputs)
-        return _at_most(pool, range(len(pool)), config.samples, seed), _at_most(
-            select, range(len(select)), _SELECT_MOST, seed
-        )
-    if len(pool) == 1:
-        return Subset(pool, [0]), Subset(pool, [0])
-    mine, aside = split_pool(len(pool), share=_SELECT_SHARE, seed=seed)
-    return _at_most(pool, mine, config.samples, seed), _at_most(pool, aside, _SELECT_MOST, seed)
+    group = 2 if pool.targets is not None and len(pool) and isinstance(pool.targets[0], Pair) else 1
+    select = open_split(SELECT, config=config, inputs=session.inputs, folder=base)
+    if select is not None:
+        mine, aside = tuple(range(len(pool))), tuple(range(len(select)))
+    elif len(pool) == 1:
+        mine, aside, select = (0,), (0,), pool
+    else:
+        mine, aside = split_pool(len(pool), share=_SELECT_SHARE, seed=seed, group=group)
+        select = pool
+    return (
+        Subset(pool, _at_most(mine, config.samples, seed=seed, group=group)),
+        Subset(select, _at_most(aside, _SELECT_MOST, seed=seed, group=group)),
+    )
 
 
-def _at_most(dataset: Labelled, indices: range | tuple[int, ...], limit: int, seed: int) -> Subset:
-    """Return a view of at most `limit` samples, spread over all of them."""
+def _at_most(indices: tuple[int, ...], limit: int, *, seed: int, group: int) -> tuple[int, ...]:
+    """Return at most `limit` of the indices, spread over all of them, pairs kept together."""
     if len(indices) <= limit:
-        return Subset(dataset, tuple(indices))
-    kept, _ = split_pool(len(indices), share=1 - limit / len(indices), seed=seed)
-    return Subset(dataset, tuple(indices[at] for at in kept[:limit]))
+        return indices
+    kept, _ = split_pool(len(indices), share=1 - limit / len(indices), seed=seed, group=group)
+    return tuple(indices[at] for at in kept[: limit - limit % group])

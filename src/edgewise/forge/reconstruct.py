@@ -55,7 +55,10 @@ def bias_shifts(
 def _rounded(graph: Graph, region: Region, found: Moments, parameters: Parameters) -> WeightValues:
     rows, scale = _rows(graph, region, parameters), parameters.weights[region.name].scale
     groups = np.split(np.arange(len(rows)), len(found.second))
-    parts = [gptq(rows[group], second, scale[group], order=Order.ACTIVATION) for group, second in zip(groups, found.second, strict=True)]
+    parts = [
+        gptq(rows[group], second, scale[group], order=Order.ACTIVATION)
+        for group, second in zip(groups, found.second, strict=True)
+    ]
     return WeightValues(values=np.concatenate(parts).astype(np.int8), scale=scale)
 
 
@@ -67,4 +70,4 @@ def _rows(graph: Graph, region: Region, parameters: Parameters) -> FloatArray:
 def _row_means(rows: FloatArray, mean: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return rows @ mean, group by group: `mean` is [groups, k]."""
     grouped = rows.reshape(len(mean), len(rows) // len(mean), -1)
-    return np.einsum("gok,gk->go", grouped, mean).reshape(-1)
+    return np.asarray(np.einsum("gok,gk->go", grouped, mean), np.float64).reshape(-1)

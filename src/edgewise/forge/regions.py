@@ -88,9 +88,13 @@ _FORMATS = {
     Kind.FLOAT: (Format.FP32,),
 }
 
-_ELEMENTWISE = frozenset({"Add", "Mul", "Sigmoid", "Softmax", "AveragePool", "GlobalAveragePool", "Concat", "LeakyRelu"})
+_ELEMENTWISE = frozenset(
+    {"Add", "Mul", "Sigmoid", "Softmax", "AveragePool", "GlobalAveragePool", "Concat", "LeakyRelu"}
+)
 # MaxPool compares and Resize (nearest) copies: both run on the integers themselves.
-_PASS = frozenset({"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Resize", "Slice", "SpaceToDepth"})
+_PASS = frozenset(
+    {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Resize", "Slice", "SpaceToDepth"}
+)
 
 
 def regions_of(graph: Graph) -> tuple[Region, ...]:
@@ -121,7 +125,9 @@ def macs(graph: Graph, region: Region) -> int | None:
     return cells * int(rows)
 
 
-def _region_at(graph: Graph, index: int, node: onnx.NodeProto) -> Region:
+def _region_at(  # noqa: PLR0911 - one return per kind reads best
+    graph: Graph, index: int, node: onnx.NodeProto
+) -> Region:
     constant = [name in graph.constants for name in node.input]
     if not _computes_float(graph, node):
         return _plain(graph, index, node, Kind.FLOAT)
@@ -213,9 +219,7 @@ def _bounded(graph: Graph, region: Region) -> Region:
     if follower is None or bounds is None or not bounds[0] <= 0.0 <= bounds[1]:
         return region
     output = graph.nodes[follower].output[0]
-    return msgspec.structs.replace(
-        region, name=output, nodes=(*region.nodes, follower), output=output, bounds=bounds
-    )
+    return msgspec.structs.replace(region, name=output, nodes=(*region.nodes, follower), output=output, bounds=bounds)
 
 
 def _matmul(graph: Graph, index: int, node: onnx.NodeProto) -> Region:

@@ -59,6 +59,6 @@ def _local(graph: Graph, region: Region, writer: dict[str, Region]) -> bool:
         return False
     for name in region.inputs:
         source = writer.get(name)
-        if source is None or len(graph.consumers.get(name, ())) > 2:  # noqa: PLR2004 - Sigmoid and Mul of a SiLU
+        if source is None or len(graph.consumers.get(name, ())) > 2:
             return False
     return True

@@ -35,9 +35,7 @@ def smoothing(
     return best_alpha, best
 
 
-def _loss(
-    rows: Sequence[FloatArray], exact: Sequence[FloatArray], inputs: FloatArray, divisor: FloatArray
-) -> float:
+def _loss(rows: Sequence[FloatArray], exact: Sequence[FloatArray], inputs: FloatArray, divisor: FloatArray) -> float:
     smoothed = inputs / divisor
     # DynamicQuantizeLinear takes one range per call; a row is about what one short input holds.
     low = np.minimum(smoothed.min(axis=1, keepdims=True), 0)

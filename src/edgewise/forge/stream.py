@@ -10,7 +10,7 @@ from edgewise.forge.tasks.base import Array, Dataset, Feeds
 from edgewise.runtimes.base import TensorSpec
 
 # More brings nothing on one thread, and memory grows with it.
-BATCH = 16
+BATCH = 4
 
 
 def batch_limit(inputs: tuple[TensorSpec, ...]) -> int:

@@ -1,6 +1,6 @@
 """Affine integer grids: x is stored as q = clip(round(x / scale) + zero_point).
 
-Krishnamoorthi, arXiv 1806.08342, section 2, equations 1-3. Rounding is half to even and x is
+Krishnamoorthi, arXiv 1806.08342, section 2 (uniform affine quantizer). Rounding is half to even and x is
 *divided* by the scale, bit for bit as ONNX QuantizeLinear does it.
 """
 

@@ -66,7 +66,7 @@ def gptq(  # noqa: PLR0913  what one layer is rounded with; all but three have a
         w_j + sum_{i<j} (w - Q)_i R_ij / R_jj
 
     (Chen et al., arXiv 2507.18553: GPTQ is Babai's nearest plane algorithm). `block` columns share
-    one matrix product, the lazy batches of section 3.3. `damping` is lambda / mean diagonal.
+    one matrix product (the paper's lazy batch-updates). `damping` is lambda / mean diagonal.
 
     `scale`, `zero_point`, `group`, `bits` and the result are as for `nearest`, which is also the
     result where H is 0. A column whose input was always 0 is rounded to nearest. Raises DataError

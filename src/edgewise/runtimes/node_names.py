@@ -139,8 +139,6 @@ def _records(message: memoryview) -> Iterator[tuple[int, memoryview]]:
                 position += 4
             case 2:  # length, then so many bytes
                 size, position = _varint(message, position)
-                if position + size > len(message):
-                    raise _not_a_model()
                 yield key >> 3, message[position : position + size]
                 position += size
             case _:

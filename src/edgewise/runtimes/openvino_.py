@@ -192,22 +192,31 @@ def reason(error: BaseException) -> str:
 
 
 def _kernels(session: OpenVinoSession, origins: Origins) -> dict[_Key, KernelTime]:
-    """Read the execution graph: its nodes carry times, precisions and the names they were made from."""
+    """Read the execution graph: its nodes carry times, precisions and the names they were made from.
+
+    It says "not_executed" of a kernel that takes less than a microsecond as well as of one that ran
+    at compilation: the latter reads only constants, and is left out.
+    """
     found: list[tuple[int, KernelTime]] = []
+    constant: set[str] = set()
     for operation in session.native.get_runtime_model().get_ordered_ops():
         facts = {key: str(getattr(value, "value", value)) for key, value in operation.get_rt_info().items()}
         elapsed = facts.get("execTimeMcs", "not_executed")
-        if not elapsed.isdigit():
-            continue
         kind = facts.get("layerType", operation.get_type_name())
         name = str(operation.get_friendly_name())
+        inputs = tuple(str(each.get_node().get_friendly_name()) for each in operation.input_values())
+        if kind == "Const" or (inputs and constant.issuperset(inputs)):
+            constant.add(name)
+            continue
+        if kind in {"Input", "Output"}:
+            continue
         made_from = [part for part in facts.get("originalLayersNames", "").split(",") if part]
         kernel = KernelTime(
             name=name,
             kind=kind,
-            time_us=float(elapsed),
+            time_us=float(elapsed) if elapsed.isdigit() else 0.0,
             outputs=(name,),
-            inputs=tuple(str(each.get_node().get_friendly_name()) for each in operation.input_values()),
+            inputs=inputs,
             runs_quantized=kind in _COMPUTING and facts.get("runtimePrecision", "") in _INTEGER_PRECISIONS,
             origins=tuple(dict.fromkeys(tensor for part in made_from for tensor in origins.of(part))),
         )

@@ -55,7 +55,10 @@ def test_a_wrong_recipe_is_refused_by_name(wrong: bytes, message: str) -> None:
         msgspec.json.decode(wrong, type=RegionRecipe)
 
 
-@pytest.mark.parametrize("kind", every(Value), ids=lambda kind: kind.__name__)
+CONTRACTS = [kind for kind in every(Value) if kind.__module__.startswith("edgewise.contracts.")]
+
+
+@pytest.mark.parametrize("kind", CONTRACTS, ids=lambda kind: kind.__name__)
 def test_values_are_frozen_strict_and_keyword_only(kind: type[msgspec.Struct]) -> None:
     assert kind.__struct_config__.frozen
     assert kind.__struct_config__.forbid_unknown_fields

@@ -36,11 +36,12 @@ class TestRapl:
             self.zone(tmp_path, "intel-rapl:1", "package-1", 100),
             self.zone(tmp_path, "intel-rapl:0:0", "core", 100),
             self.zone(tmp_path, "intel-rapl:2", "psys", 100),
+            self.zone(tmp_path, "intel-rapl-mmio:0", "package-0", 100),
         ]
         meter = Rapl.find(tmp_path)
         assert meter is not None
         meter.start()
-        for zone, used in zip(zones, (2_000, 3_000, 70_000, 70_000), strict=True):
+        for zone, used in zip(zones, (2_000, 3_000, 70_000, 70_000, 2_000), strict=True):
             write(zone, energy_uj=100 + used)
         assert meter.stop() == pytest.approx(0.005)
 

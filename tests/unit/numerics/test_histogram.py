@@ -31,6 +31,14 @@ def test_half_of_the_bins_at_least_are_used() -> None:
         assert math.log2(h.width) % 1 == 0
 
 
+def test_the_narrowest_width_that_fits_is_taken() -> None:
+    # [-1.9, 2.05] is shorter than 4 but touches five bins of width 1.
+    h = Histogram(bins=4)
+    h.update([-1.9, 2.05])
+    assert h.edges.tolist() == [-2.0, 0.0, 2.0, 4.0]
+    assert h.counts.tolist() == [1, 0, 1]
+
+
 def test_zero_is_an_edge_and_exact_zeros_are_known() -> None:
     h = Histogram()
     h.update([-1.0, -1e-9, 0.0, -0.0, 1e-9, 1.0])

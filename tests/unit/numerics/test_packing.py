@@ -89,6 +89,12 @@ def test_the_largest_magnitude_is_exact_when_symmetric() -> None:
     assert unpack_nbits(*packed, k=32, bits=4, block=32)[-1, 0] == 1.0
 
 
+def test_the_end_of_the_last_block_stands_for_zeros() -> None:
+    w = np.random.default_rng(0).normal(-1, 1, (20, 3)).astype(np.float32)
+    packed = pack_nbits(w, 4, 16, asymmetric=True)
+    assert unpack_nbits(*packed, k=32, bits=4, block=16)[20:].tolist() == [[0, 0, 0]] * 12
+
+
 def test_blocks_of_zeros_and_wrong_sizes() -> None:
     for asymmetric in (False, True):
         packed = pack_nbits(np.zeros((16, 2), np.float32), 4, 16, asymmetric=asymmetric)

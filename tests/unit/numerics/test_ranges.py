@@ -150,6 +150,17 @@ def test_entropy_agrees_with_onnxruntime_on_a_long_tail() -> None:
     assert entropy(_histogram(x))[1] == pytest.approx(float(expected[1]), rel=0.35)
 
 
+def test_entropy_gives_one_side_all_the_levels() -> None:
+    x = np.abs(DATA["outliers"])
+    one = entropy(_histogram(x), bits=8)
+    mirrored = Histogram(bins=8192)  # twice the bins for twice the range: the same width
+    mirrored.update(np.concatenate((x, -x)))
+    both = entropy(mirrored, bits=9)
+    assert one[1] == both[1] == -both[0]
+    assert entropy(_histogram(x), bits=8, symmetric=True) == entropy(_histogram(x), bits=7)
+    assert entropy(_histogram(x), bits=7) != one
+
+
 def test_entropy_keeps_everything_where_there_are_levels_enough() -> None:
     for x in DATA.values():
         assert entropy(_histogram(x), bits=16) == min_max(_histogram(x))

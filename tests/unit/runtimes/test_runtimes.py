@@ -86,6 +86,13 @@ class TestEveryRuntime:
         assert ".cpp" not in caught.value.found
         assert ".cc:" not in caught.value.found
 
+    def test_names_the_inputs_that_are_missing_or_unknown(self, executor: Runtime, image: dict[str, Array]) -> None:
+        session = executor.load(serialised(conv_relu_add()))
+        with pytest.raises(ExecutionError, match="inputs missing: x"):
+            session.run({})
+        with pytest.raises(ExecutionError, match="unknown to the model: a, b"):
+            session.run({**image, "b": image["x"], "a": image["x"]})
+
     def test_refuses_a_broken_model(self, executor: Runtime) -> None:
         with pytest.raises(ExecutionError, match="could not load the model"):
             executor.load(b"not an onnx model")
@@ -113,6 +120,15 @@ class TestEveryRuntime:
         kernels = executor.profile(serialised(quantized_conv()), ({"x": x},), rounds=3)
         (integer,) = [kernel for kernel in kernels if kernel.runs_quantized]
         assert "conv" in integer.origins
+
+    def test_profile_tells_each_kernel_once(self, executor: Runtime) -> None:
+        norms = [
+            onnx.helper.make_node("LayerNormalization", [source, "s"], [output], name=output)
+            for source, output in (("x", "a"), ("a", "b"), ("b", "y"))
+        ]
+        model = model_of(norms, inputs={"x": [4, 8]}, outputs=["y"], values={"s": np.ones(8, np.float32)})
+        kernels = executor.profile(serialised(model), ({"x": np.ones((4, 8), np.float32)},), rounds=6)
+        assert sum(kernel.kind in {"LayerNormalization", "MVN"} for kernel in kernels) == 3
 
     def test_profile_of_a_file_is_that_of_its_bytes(
         self, executor: Runtime, tmp_path: Path, image: dict[str, Array]

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from edgewise.errors import DataError, TaskError
 from edgewise.forge.tasks.anomaly import Anomaly, check_outputs
+from edgewise.forge.tasks.base import Task
 from edgewise.runtimes.base import TensorSpec
 
-TASK = Anomaly()
+TASK: Task = Anomaly()
 
 
 def test_a_single_number_is_the_score() -> None:

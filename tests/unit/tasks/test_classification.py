@@ -76,6 +76,12 @@ def test_a_feature_map_of_one_pixel_is_a_row_of_classes() -> None:
     assert TASK.predict((np.array([1, 5, 2], np.float32).reshape(1, 3, 1, 1),), {}).tolist() == [1, 2, 0]
 
 
+def test_only_another_top_class_is_a_flip() -> None:
+    reference = [TASK.predict(outputs(*row), {}) for row in ((3, 1, 0), (3, 1, 0))]
+    candidate = [TASK.predict(outputs(*row), {}) for row in ((3, 0, 1), (1, 3, 0))]
+    assert TASK.flips(reference, candidate).tolist() == [False, True]
+
+
 def test_answers_use_names() -> None:
     named = Classification(classes=2, names=("cat", "dog"))
     assert named.answer(np.array([1, 0])) == "dog"

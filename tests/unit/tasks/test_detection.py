@@ -77,7 +77,7 @@ def test_a_broken_variant_finds_nothing_and_is_infinitely_far() -> None:
 def test_a_variant_that_finds_everything_everywhere_is_cut_short() -> None:
     loud = raw(0)
     loud[..., 4:] = np.random.default_rng(0).uniform(0.9, 1, loud[..., 4:].shape)
-    many = np.tile(loud, (1, 20, 1))
+    many = np.tile(loud, (1, 40, 1))
     table = np.concatenate([np.arange(4 * len(many[0])).reshape(-1, 4) * 10.0, np.ones((len(many[0]), 2))], 1)
     table[:, 2:4] = table[:, :2] + 1
     assert len(TABLES.predict((table[None],), {})) <= MOST_CANDIDATES
@@ -109,6 +109,7 @@ def test_flips_are_lost_best_boxes() -> None:
     reference = [best, best, best, best, faint, nothing]
     candidate = [swapped, other_class, moved, nothing, nothing, nothing]
     assert TASK.flips(reference, candidate).tolist() == [False, True, True, True, False, False]
+    assert TASK.flips([nothing, best[1:]], [best, best]).tolist() == [True, True]
 
 
 def test_divergence_grows_with_the_damage_and_ignores_what_nobody_reports() -> None:

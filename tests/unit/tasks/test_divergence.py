@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgewise.forge.tasks.base import Array
+from edgewise.forge.tasks.base import Array, Task
 from edgewise.forge.tasks.divergence import are_probabilities, kl_rows, normalised_error
 from edgewise.forge.tasks.generic import Generic
 
@@ -42,7 +42,7 @@ def test_columns_of_different_units_count_alike() -> None:
 
 def test_a_column_that_is_almost_constant_does_not_outweigh_the_others() -> None:
     reference = np.random.default_rng(0).normal(size=(1, 100, 2)) * [1, 1e-9]
-    candidate = reference + [0, 1e-3]
+    candidate = reference + np.array([0, 1e-3])
     assert normalised_error(reference, candidate) <= 0.5
 
 
@@ -51,7 +51,8 @@ def test_integers_are_compared_by_the_share_that_differs() -> None:
 
 
 def test_generic_averages_over_outputs_and_keeps_nothing() -> None:
-    task, one, two = Generic(), np.array([[1, 2]]), np.array([[1, 3]])
+    task: Task = Generic()
+    one, two = np.array([[1, 2]]), np.array([[1, 3]])
     assert task.divergence((one, one), (one, two)) == 0.25
     assert task.predict((one,), {}) is None
     assert task.score([None], [1]) is None

@@ -87,6 +87,15 @@ def test_a_duplicate_of_the_neighbour_is_the_same_neighbour() -> None:
     assert not TASK.flips(before, after).any()
 
 
+def test_telling_two_equal_neighbours_apart_is_no_flip() -> None:
+    rows = np.array([[1, 0, 0], [0.9, 0.4, 0], [0.9, 0.4, 0], [0, 0, 1]])
+    apart = rows.copy()
+    apart[1] = (0.9, 0.6, 0)
+    before = [TASK.predict((row[None],), {}) for row in rows]
+    after = [TASK.predict((row[None],), {}) for row in apart]
+    assert TASK.flips(before, after)[0] == TASK.flips(after, before)[0] == np.False_
+
+
 def test_a_broken_vector_is_like_nothing_and_infinitely_far() -> None:
     good, broken = np.ones((1, 4)), np.full((1, 4), np.nan)
     assert TASK.predict((broken,), {}).tolist() == [0, 0, 0, 0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgewise.errors import TaskError
+from edgewise.forge.tasks.base import Task
 from edgewise.forge.tasks.user import UserTask, is_user_task, load_user_task
 
 GOOD = """
@@ -40,7 +41,8 @@ def test_two_methods_are_a_task(tmp_path: Path) -> None:
     score = task.score([outputs, outputs], [1, 3])
     assert score is not None
     assert score.metrics == {"distance": 2.0}
-    assert task.flips([outputs], [outputs]) is None
+    plain: Task = task
+    assert plain.flips([outputs], [outputs]) is None
     assert task.divergence(outputs, outputs) == 0
     assert (task.answer(outputs), task.margin(outputs)) == ("", None)
 

@@ -79,7 +79,7 @@ def row_labels(values: Array, samples: int, *, where: str) -> tuple[Any, ...]:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == 1:
-        return tuple(bool(v) if values.dtype.kind == "b" else v for v in values.tolist())
+        return tuple((values.astype(np.int64) if values.dtype.kind == "b" else values).tolist())
     return tuple(values)
 
 

@@ -50,7 +50,7 @@ def answer(question: Question) -> Answer:
                 )
             )
         )
-    return Answer(digest=digest(whole, normal), rewritten=external, notes=notes)
+    return Answer(digest=digest(whole, normal), rewritten=bool(external), notes=notes)
 
 
 def _too_large(path: Path) -> HostileModelError:

@@ -7,6 +7,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgewise.forge.graph import Graph, attribute
+from edgewise.forge.importing.tensors import nested, subgraphs
 
 
 def absorb_pads(model: onnx.ModelProto) -> bool:
@@ -19,9 +20,10 @@ def absorb_pads(model: onnx.ModelProto) -> bool:
         follower = graph.sole_consumer(node.output[0])
         pads = graph.constants.get(node.input[1]) if len(node.input) > 1 else None
         value = graph.scalar(node.input[2]) if len(node.input) > 2 and node.input[2] else 0.0
-        if follower is None or pads is None or value != 0.0 or len(node.input) > 3:  # noqa: PLR2004
+        if follower is None or pads is None or value != 0.0 or len(node.input) > 3:
             continue
-        conv = graph.nodes[follower]
+        # The model's own node, for an earlier fold of this pass may have changed it.
+        conv = model.graph.node[follower]
         rank = pads.size // 2
         outer = (*pads[:2], *pads[rank : rank + 2])
         if conv.op_type != "Conv" or conv.input[0] != node.output[0] or any(outer) or (pads < 0).any():
@@ -43,7 +45,7 @@ def global_pools(model: onnx.ModelProto) -> bool:
     changed = False
     for index, node in reversed(list(enumerate(graph.nodes))):
         shape = graph.shapes.get(node.input[0]) if node.input else None
-        if shape is None or len(shape) != 4 or None in shape[1:]:  # noqa: PLR2004
+        if shape is None or len(shape) != 4 or None in shape[1:] or node.input[0] not in graph.float_tensors:
             continue
         if node.op_type == "AveragePool" and _covers(node, shape):
             pooled = helper.make_node("GlobalAveragePool", [node.input[0]], [node.output[0]], name=node.name)
@@ -79,10 +81,8 @@ def drop_unused(model: onnx.ModelProto) -> None:
         if any(name in wanted for name in node.output):
             keep.append(node)
             wanted.update(node.input)
-            for each in node.attribute:
-                if each.type == onnx.AttributeProto.GRAPH:
-                    wanted.update(name for child in each.g.node for name in child.input)
-                    wanted.update(value.name for value in each.g.output)
+            for inner in subgraphs(node):
+                wanted.update(_read_inside(inner))
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(keep)]
     initializers = [each for each in model.graph.initializer if each.name in wanted]
     del model.graph.node[:]
@@ -92,25 +92,12 @@ def drop_unused(model: onnx.ModelProto) -> None:
     model.graph.initializer.extend(kept)
 
 
-def static_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Write fixed sizes into dynamic input axes; 0 in a given shape leaves its axis as it is."""
-    changed = False
-    for value in model.graph.input:
-        for axis, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
-            if size and not axis.HasField("dim_value"):
-                axis.dim_value = size
-                changed = True
-    if changed:
-        del model.graph.value_info[:]
-        for value in model.graph.output:
-            for axis in value.type.tensor_type.shape.dim:
-                if axis.HasField("dim_param"):
-                    axis.ClearField("dim_param")
-    return changed
-
-
 def _covers(node: onnx.NodeProto, shape: tuple[int | None, ...]) -> bool:
-    return tuple(attribute(node, "kernel_shape", ())) == shape[2:] and not any(attribute(node, "pads", ()))
+    return (
+        tuple(attribute(node, "kernel_shape", ())) == shape[2:]
+        and not any(attribute(node, "pads", ()))
+        and attribute(node, "auto_pad", b"NOTSET") in (b"NOTSET", b"VALID", b"")
+    )
 
 
 def _mean_axes(graph: Graph, node: onnx.NodeProto) -> tuple[int, ...]:
@@ -130,6 +117,15 @@ def _replace_mean(model: onnx.ModelProto, index: int, node: onnx.NodeProto, *, f
     nodes[index : index + 1] = new
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def _read_inside(graph: onnx.GraphProto) -> set[str]:
+    """Return all names that a subgraph mentions: more than it captures, so nothing it needs is lost."""
+    names = {name for node in nested(graph.node) for name in node.input}
+    for node in nested(graph.node):
+        for inner in subgraphs(node):
+            names.update(value.name for value in inner.output)
+    return names | {value.name for value in graph.output}
 
 
 def _remove(model: onnx.ModelProto, indices: list[int]) -> None:

@@ -54,7 +54,9 @@ class Builder:
         """Add a node of ONNX Runtime's contributed operators."""
         self.node(op, inputs, outputs, name=name, domain=_MS_DOMAIN, attributes=attributes)
 
-    def copy(self, node: onnx.NodeProto, *, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None) -> None:
+    def copy(
+        self, node: onnx.NodeProto, *, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
+    ) -> None:
         """Add a copy of a node, with other inputs or outputs where given."""
         clone = onnx.NodeProto()
         clone.CopyFrom(node)

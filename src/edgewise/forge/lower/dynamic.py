@@ -66,9 +66,9 @@ def write_dynamic_lstm(builder: Builder, graph: Graph, region: Region) -> None:
         # [directions, 4 hidden, in] -> [directions, in, 4 hidden], as the contributed operator stores it.
         weight = graph.constants[node.input[position]].transpose(0, 2, 1).astype(np.float32)
         scale = np.stack([weight_grid(np.abs(each).max(axis=0), axis=1).scale for each in weight])
-        values = np.stack(
-            [quantize(each, weight_grid(np.abs(each).max(axis=0), axis=1)) for each in weight]
-        ).astype(np.int8)
+        values = np.stack([quantize(each, weight_grid(np.abs(each).max(axis=0), axis=1)) for each in weight]).astype(
+            np.int8
+        )
         inputs[position] = builder.constant(f"{region.name}/{label}_q", values)
         tail += [
             builder.constant(f"{region.name}/{label}_scale", scale.astype(np.float32)),

@@ -84,4 +84,7 @@ def weight_attributes(graph: Graph, region: Region) -> dict[str, int]:
 
 def float_size(model: onnx.ModelProto) -> int:
     """Return the bytes of a model's initializers."""
-    return sum(int(np.prod(each.dims)) * onnx.helper.tensor_dtype_to_np_dtype(each.data_type).itemsize for each in model.graph.initializer)
+    return sum(
+        int(np.prod(each.dims)) * onnx.helper.tensor_dtype_to_np_dtype(each.data_type).itemsize
+        for each in model.graph.initializer
+    )

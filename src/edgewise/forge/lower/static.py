@@ -38,9 +38,7 @@ class StaticWriter:
         self._integer_readers = {name for region in regions if region.name in static for name in region.inputs}
         integer_nodes = {index for region in regions if region.name in static for index in region.nodes}
         self._float_readers = {
-            name
-            for name, indices in graph.consumers.items()
-            if any(index not in integer_nodes for index in indices)
+            name for name, indices in graph.consumers.items() if any(index not in integer_nodes for index in indices)
         } | set(graph.outputs)
         self._quantized: set[str] = set()
 

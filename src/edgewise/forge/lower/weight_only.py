@@ -27,7 +27,7 @@ def write_weight_only(
     if rows is None:
         rows = rows_of(graph, region, graph.constants[region.weight])
     bits, block = _BITS[plan.format], plan.block or 32
-    packed, scales, zero_points = pack_nbits(rows.T, bits=bits, block=block, asymmetric=bits == 4)  # noqa: PLR2004
+    packed, scales, zero_points = pack_nbits(rows.T, bits=bits, block=block, asymmetric=bits == 4)
     name = f"{region.name}/weight_{bits}"
     inputs = [
         smoothed(builder, region, parameters),

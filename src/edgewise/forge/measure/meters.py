@@ -55,15 +55,14 @@ class Rapl:
     @classmethod
     def find(cls, root: Path) -> Self | None:
         """Return a meter of the packages below a powercap folder that this user may read."""
-        zones = tuple(
-            zone
-            for zone in sorted(root.glob("*rapl*:*"))
-            if zone.name.count(":") == 1
-            and (_text(zone / "name") or "").startswith("package")
-            and _number(zone / "energy_uj") is not None
-            and _number(zone / "max_energy_range_uj")
-        )
-        return cls(zones) if zones else None
+        by_name: dict[str, Path] = {}
+        for zone in sorted(root.glob("*rapl*:*")):
+            name = _text(zone / "name") or ""
+            readable = _number(zone / "energy_uj") is not None and _number(zone / "max_energy_range_uj")
+            if name.startswith("package") and readable:
+                # intel-rapl-mmio counts the same package once more.
+                by_name[name] = zone
+        return cls(tuple(by_name.values())) if by_name else None
 
     def start(self) -> None:
         """Begin."""

@@ -10,7 +10,7 @@ from edgewise.contracts.run import Run
 from edgewise.contracts.target import RuntimeName
 from edgewise.contracts.task import TaskConfig
 from edgewise.errors import EdgewiseError
-from edgewise.forge.data.open import open_dataset
+from edgewise.forge.data.open import TEST, open_split
 from edgewise.forge.report.pictures import Array, Picture
 from edgewise.forge.tasks.base import Dataset, Feeds
 from edgewise.runtimes import runtime
@@ -20,11 +20,13 @@ MOST = 12
 
 def exemplars(run: Run, *, config: TaskConfig, base: Path, note: Callable[[str], None]) -> tuple[Picture, ...]:
     """Return the inputs of the flips that say most. Where they cannot be read, `note` is told why."""
-    if not run.flips or config.test is None or run.reference.path is None:
+    if not run.flips or run.reference.path is None:
         return ()
     try:
         session = runtime(RuntimeName(run.reference.runtime)).load(Path(run.reference.path))
-        dataset = open_dataset(base / config.test, config=config, inputs=session.inputs)
+        dataset = open_split(TEST, config=config, inputs=session.inputs, folder=base)
+        if dataset is None:
+            return ()
         return tuple(picture(dataset, flip) for flip in run.flips[:MOST] if flip.index < len(dataset))
     except EdgewiseError as error:  # a page without pictures is better than none
         note(f"the report shows no pictures of the flips: {error.found}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from edgewise.contracts.budget import LimitVerdict
 from edgewise.contracts.evidence import Candidate, Figures, Status
@@ -90,25 +91,60 @@ def decibels(value: float | None) -> str:
     return "exact" if value == float("inf") else f"{value:.1f} dB"
 
 
-def rows(metric: str, columns: Sequence[Figures]) -> list[tuple[str, list[str]]]:
+def sqnr(figures: Figures) -> str:
+    """Return the signal to noise ratio at the output; outputs that are equal have no noise."""
+    return "exact" if figures.sqnr_db is None and figures.divergence == 0 else decibels(figures.sqnr_db)
+
+
+class Column(NamedTuple):
+    """One column of the comparison: what it is, its name, its figures, and fp32's on the same samples."""
+
+    word: str
+    name: str
+    figures: Figures
+    fp32: Figures | None
+
+
+def columns(run: Run, most: int) -> list[Column]:
+    """Return fp32, the chosen variant and at most `most` others; where nothing fits, the closest ones."""
+    found = [Column("", "fp32", run.reference, run.reference)]
+    if run.chosen is not None:
+        found.append(Column("chosen", run.chosen.name, run.chosen, run.reference))
+    near = closest(run) if run.chosen is None else []
+    on_select = next((each for each in run.candidates if is_fp32(each.recipe)), None)
+    word = "closest" if near else "runner-up"
+    others = (near or runners_up(run, most))[:most]
+    return found + [Column(word, each.name, each, on_select) for each in others]
+
+
+def rows(metric: str, shown: Sequence[Column]) -> list[tuple[str, list[str]]]:
     """Return the rows of a comparison: a label, and one text per column.
 
     Rows that only some tasks have (cosine) are left out where no column has them.
     """
+    figures = [each.figures for each in shown]
     kinds: list[tuple[str, Callable[[Figures], str], bool]] = [
-        (f"score ({metric})" if metric else "score", score, True),
         ("flips", lambda each: number(each.flip_rate, "%"), True),
-        ("cosine", lambda each: number(each.cosine, digits=5), any(each.cosine is not None for each in columns)),
-        ("SQNR", lambda each: decibels(each.sqnr_db), True),
+        ("cosine", lambda each: number(each.cosine, digits=5), any(each.cosine is not None for each in figures)),
+        ("SQNR", sqnr, True),
         ("latency p50", lambda each: number(each.latency_p50_ms, "ms"), True),
         ("latency p99", lambda each: number(each.latency_p99_ms, "ms"), True),
         ("speedup", speedup, True),
         ("peak memory", lambda each: number(each.peak_memory_mib, "MiB"), True),
         ("size", lambda each: number(each.size_mib, "MiB"), True),
         ("energy", energy, True),
-        ("runtime", lambda each: each.runtime, len({each.runtime for each in columns}) > 1),
+        ("runtime", lambda each: each.runtime, len({each.runtime for each in figures}) > 1),
     ]
-    return [(label, [text(each) for each in columns]) for label, text, shown in kinds if shown]
+    found = [(f"score ({metric})" if metric else "score", [score(each) for each in figures])]
+    if any(each.score is not None for each in figures):
+        found.append(("against fp32", [difference(each) for each in shown]))
+    return found + [(label, [text(each) for each in figures]) for label, text, wanted in kinds if wanted]
+
+
+def difference(column: Column) -> str:
+    """Return how far the score is from fp32's on the same samples."""
+    mine, fp32 = column.figures.score, column.fp32.score if column.fp32 is not None else None
+    return MISSING if mine is None or fp32 is None else f"{mine - fp32:+.4f}"
 
 
 def runners_up(run: Run, count: int) -> list[Candidate]:
@@ -136,5 +172,9 @@ def is_fp32(recipe: Recipe) -> bool:
 
 def split_note(run: Run) -> str:
     """Say which samples the figures of the table are of."""
-    final = f"the {run.data.test} test samples" if run.data.test else "the select split, as no test split was given"
-    return f"fp32 and chosen: {final}; runners-up: the {run.data.select} samples of the select split, against fp32."
+    if not run.data.test:
+        return f"All figures are of the {run.data.select} samples of the select split: there is no test split."
+    return (
+        f"fp32 and chosen: the {run.data.test} test samples. "
+        f"Others: the {run.data.select} samples of the select split, against fp32 on the same."
+    )

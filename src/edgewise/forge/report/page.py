@@ -1,14 +1,58 @@
-"""Stub."""
+"""`report.html`: one file that loads nothing, needs no scripts, and can be read, printed and mailed."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgewise.contracts.run import Run
+from edgewise.errors import OutputError
+from edgewise.forge.report import sections
+from edgewise.forge.report.markup import Html, join, tag
 from edgewise.forge.report.pictures import Picture
+
+_STYLE = Path(__file__).with_name("page.css")
+# Nothing may be loaded and no script may run, whatever a model's names hold.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(run: Run, *, path: Path, pictures: Sequence[Picture] = ()) -> None:
-    """Stub."""
-    path.write_text("x")
+    """Write the page, whole or not at all. Raises OutputError where the disk refuses."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(page(run, pictures=pictures), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path}: {error.strerror}",
+            required="a folder that can be written, with space left",
+            next_step="free some space or choose another --output",
+        ) from error
+
+
+def page(run: Run, *, pictures: Sequence[Picture] = ()) -> str:
+    """Return the whole page."""
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"edgewise: {run.model}"),
+        tag("style", Html(_STYLE.read_text(encoding="utf-8"))),
+    )
+    parts = (
+        sections.verdict(run),
+        sections.figures(run),
+        sections.pareto(run),
+        sections.accuracy(run),
+        sections.time(run),
+        sections.flips(run, pictures),
+        sections.ranges(run),
+        sections.agreement(run),
+        sections.candidates(run),
+        sections.provenance(run),
+    )
+    body = tag("body", tag("main", *parts))
+    return join([Html("<!doctype html>\n"), tag("html", head, body, lang="en"), "\n"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from typing import Any
 
@@ -11,6 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from edgewise.forge.report.markup import Html, tag
 
 Array = NDArray[Any]
 
@@ -32,21 +33,20 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     captions: tuple[str, ...] = ()
 
 
-def drawn(picture: Picture) -> str:
-    """Return the picture as HTML that loads nothing."""
+def drawn(picture: Picture) -> Html:
+    """Return the picture as markup that loads nothing."""
     array = np.asarray(picture.array)
     label = f"test sample {picture.index}"
     if array.size == 0:
-        return '<div class="text">empty</div>'
+        return tag("div", "empty", class_="text")
     if (image := _image(array)) is not None:
-        data = base64.b64encode(_png(image)).decode()
-        return f'<img alt="{label}" src="data:image/png;base64,{data}">'
+        return tag("img", alt=label, src=f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}")
     flat = array.reshape(-1)
     if flat.size > _MOST_VALUES and max(array.shape) == flat.size and np.issubdtype(array.dtype, np.floating):
         return _curve(flat, label)
     shown = ", ".join(f"{each:.4g}" if isinstance(each, float) else str(each) for each in flat[:_MOST_VALUES].tolist())
     more = f", ... ({flat.size} values)" if flat.size > _MOST_VALUES else ""
-    return f'<div class="text">{html.escape(shown + more)}</div>'
+    return tag("div", shown + more, class_="text")
 
 
 def _image(array: Array) -> Array | None:
@@ -80,7 +80,7 @@ def _png(image: Array) -> bytes:
     return buffer.getvalue()
 
 
-def _curve(values: Array, label: str) -> str:
+def _curve(values: Array, label: str) -> Html:
     """Return a signal as its envelope: the least and the greatest value of each column."""
     parts = np.array_split(np.nan_to_num(values.astype(np.float64)), min(values.size, _ACROSS))
     low, high = float(min(each.min() for each in parts)), float(max(each.max() for each in parts))
@@ -93,7 +93,11 @@ def _curve(values: Array, label: str) -> str:
     upper = [at(column, float(each.max())) for column, each in enumerate(parts)]
     lower = [at(column, float(each.min())) for column, each in enumerate(parts)]
     points = " ".join([*upper, *reversed(lower)])
-    return (
-        f'<svg class="curve" viewBox="0 0 {_ACROSS} 60" role="img" aria-label="{label}">'
-        f'<polygon points="{points}"/></svg>'
+    return tag(
+        "svg",
+        tag("polygon", points=points),
+        class_="curve",
+        viewBox=f"0 0 {_ACROSS} 60",
+        role="img",
+        aria_label=label,
     )

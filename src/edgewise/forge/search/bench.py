@@ -47,8 +47,10 @@ class Bench:
         judges: Judges,
         cache: Cache,
         context: str,
+        equalised: bool = False,
     ) -> None:
         """`context` is the digest of all that a judgement depends on besides the model's bytes."""
+        self.equalised = equalised
         self.graph = graph
         self.regions = regions
         self.calibration = calibration
@@ -66,7 +68,7 @@ class Bench:
     def build(self, recipe: Recipe) -> bytes:
         """Lower a recipe with the corrections known so far. Raises EdgewiseError where it cannot be lowered."""
         parameters = parameters_for(self.graph, self.regions, recipe, self.calibration, self.corrections)
-        return lower(self.graph, self.regions, recipe, parameters).SerializeToString(deterministic=True)
+        return bytes(lower(self.graph, self.regions, recipe, parameters).SerializeToString(deterministic=True))
 
     def try_all(
         self, recipes: Sequence[Recipe], *, positions: Sequence[int] | None = None, report: Report = lambda _: None

@@ -6,37 +6,53 @@ from collections.abc import Sequence
 
 from edgewise.contracts.budget import Budget, Verdict, judge
 from edgewise.contracts.evidence import Candidate, Figures, Status
+from edgewise.contracts.task import TaskKind
 
 # Candidates this close in time are told apart by how close they are to fp32 instead.
-_TIE = 0.05
-# Without limits of its own a run accepts this much loss on the select split.
-DEFAULT_ACCURACY_DROP = 0.01
-DEFAULT_FLIP_RATE = 0.05
+_TIE = 0.04
+# The divergence (the task's own distance) up to which a variant counts as good as fp32 where the user
+# sets no limit on accuracy: measured on the models of docs/explanation/evidence.md.
+_TOLERANCE = {
+    TaskKind.CLASSIFICATION: 0.005,
+    TaskKind.DETECTION: 0.08,
+    TaskKind.EMBEDDING: 0.002,
+    TaskKind.SPEECH: 0.01,
+    TaskKind.ANOMALY: 0.001,
+    TaskKind.LANGUAGE: 0.01,
+}
+_OTHER_TOLERANCE = 0.001
 
 
-def guard(budget: Budget) -> Budget:
-    """Return the budget the search holds candidates to: the user's, or a default for accuracy where it has none."""
+def tolerance(task_kind: str, budget: Budget) -> float:
+    """Return the largest divergence to accept: any, where the budget itself limits accuracy."""
     if budget.accuracy_drop is not None or budget.flip_rate is not None:
-        return budget
-    limits = budget.limits() | {"accuracy_drop": DEFAULT_ACCURACY_DROP, "flip_rate": DEFAULT_FLIP_RATE}
-    return Budget(**limits)
+        return float("inf")
+    return next((value for kind, value in _TOLERANCE.items() if kind == task_kind), _OTHER_TOLERANCE)
 
 
-def choose(candidates: Sequence[Candidate], reference: Candidate, budget: Budget) -> Candidate | None:
+def choose(candidates: Sequence[Candidate], reference: Candidate, budget: Budget, *, most: float) -> Candidate | None:
     """Return the best measured candidate that no limit fails, or None.
 
-    fp32 is the `reference` and a candidate too. A candidate slower than it is never chosen, except
-    where fp32 itself fails the budget and the slower one does not. Among those that fit, the fastest
-    and all within 5 % of its time are taken, and of these the one that diverges least.
+    fp32 is the `reference` and a candidate too; nothing slower than it is chosen, except where fp32
+    itself fails the budget. Of what fits and diverges by at most `most`, the fastest and all within 4 %
+    of its time are taken, and of these the one that diverges least. Where nothing is that close to fp32,
+    the closest that fits is taken.
     """
     fitting = [each for each in candidates if each.status is Status.MEASURED and _fits(each, reference, budget)]
-    if not fitting:
-        return None
     if _fits(reference, reference, budget):
         fitting = [each for each in fitting if (each.speedup or 0.0) >= 1.0]
-    fastest = max(each.speedup or 0.0 for each in fitting)
-    near = [each for each in fitting if (each.speedup or 0.0) >= fastest * (1 - _TIE)]
-    return min(near, key=lambda each: (each.divergence if each.divergence is not None else float("inf"), each.name))
+    if not fitting:
+        return None
+    close = [each for each in fitting if _divergence(each) <= most]
+    if not close:
+        return min(fitting, key=lambda each: (_divergence(each), each.name))
+    fastest = max(each.speedup or 0.0 for each in close)
+    near = [each for each in close if (each.speedup or 0.0) >= fastest * (1 - _TIE)]
+    return min(near, key=lambda each: (_divergence(each), each.name))
+
+
+def _divergence(candidate: Candidate) -> float:
+    return float("inf") if candidate.divergence is None else candidate.divergence
 
 
 def closest(candidates: Sequence[Candidate], reference: Figures, budget: Budget) -> dict[str, str]:
@@ -46,9 +62,7 @@ def closest(candidates: Sequence[Candidate], reference: Figures, budget: Budget)
         if each.status is not Status.MEASURED:
             continue
         for verdict in judge(budget, each, reference):
-            if verdict.found is not None and (
-                verdict.limit not in found or verdict.found < found[verdict.limit][0]
-            ):
+            if verdict.found is not None and (verdict.limit not in found or verdict.found < found[verdict.limit][0]):
                 found[verdict.limit] = (verdict.found, each.name)
     return {limit: name for limit, (_, name) in found.items()}
 

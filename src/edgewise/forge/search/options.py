@@ -30,15 +30,15 @@ class Style(msgspec.Struct, frozen=True, kw_only=True):
     """SmoothQuant's alpha by region."""
     signs: Signs = Signs.U8S8
     per_channel: bool = True
+    equalise: bool = False
+    """Whether the graph was equalised: a fact about it, kept in the recipe."""
     seed: int = 0
 
 
 def offered(graph: Graph, regions: tuple[Region, ...], target: Target) -> dict[str, tuple[Format, ...]]:
     """Return, by region, the formats besides fp32 that its kind has kernels for and the target names."""
     return {
-        region.name: tuple(
-            form for form in region.formats if form is not Format.FP32 and form in target.formats
-        )
+        region.name: tuple(form for form in region.formats if form is not Format.FP32 and form in target.formats)
         for region in regions
         if _worth_it(graph, region)
     }
@@ -58,6 +58,7 @@ def placed(placement: Mapping[str, Format], style: Style, *, name: str) -> Recip
         name=name,
         regions=tuple(_region(region, form, style) for region, form in placement.items() if form is not Format.FP32),
         signs=style.signs,
+        equalise=style.equalise,
         seed=style.seed,
     )
 

@@ -11,19 +11,24 @@ import msgspec
 import numpy as np
 
 from edgewise.contracts.recipe import Format, RangeMethod, Recipe, Rounding
-from edgewise.forge.costs import BorderFit, Profile
+from edgewise.contracts.target import Probe
+from edgewise.forge.costs import Profile, border_of
 from edgewise.forge.placement import Costs, Placement, cut, milp, noise_of, predicted_us
 from edgewise.forge.progress import Progress
 from edgewise.forge.regions import Region
 from edgewise.forge.search.bench import Bench, Trial
 from edgewise.forge.search.options import STATIC, Style, formats_in, placed, uniform
-from edgewise.forge.search.plan import SearchPlan
 from edgewise.forge.sensitivity import Sensitivity, alone, units
 
 Offers = dict[str, tuple[Format, ...]]
 # A format that takes this much longer than fp32 in a region is not offered there; a little more is
 # tolerated because it may save a border.
 _TOO_SLOW = 1.3
+# Prices of noise tried in a sweep, and the share of fp32's time a placement must stay below.
+_PRICES = 48
+_WORTH_IT = 0.985
+# A format this little slower than another still counts as equally fast.
+_AS_FAST = 1.05
 
 
 def screen(
@@ -65,6 +70,25 @@ def useful(offers: Offers, regions: tuple[Region, ...], fp32: Profile, profiles:
         if forms:
             kept[region.name] = tuple(forms)
     return kept
+
+
+def undominated(best: Mapping[Format, Trial], profiles: Mapping[Format, Profile]) -> tuple[Format, ...]:
+    """Return the formats that no other beats: used everywhere, closer to fp32 and not slower."""
+
+    def beats(one: Format, other: Format) -> bool:
+        closer = best[one].divergence <= best[other].divergence
+        return one is not other and closer and profiles[one].total_us <= profiles[other].total_us * _AS_FAST
+
+    return tuple(form for form in profiles if not any(beats(other, form) for other in profiles))
+
+
+def scaled(rows: Sequence[Sensitivity], *, by: float, offers: Offers, form: Format) -> list[Sensitivity]:
+    """Return the sensitivities of one format as a guess for another, `by` times as noisy everywhere."""
+    return [
+        msgspec.structs.replace(row, divergence=row.divergence * by, sqnr_db=None)
+        for row in rows
+        if form in offers.get(row.region, ())
+    ]
 
 
 def sensitivities(
@@ -136,7 +160,7 @@ def costs_of(
     fp32: Profile,
     profiles: Mapping[Format, Profile],
     found: Mapping[Format, Sequence[Sensitivity]],
-    fit: BorderFit,
+    probe: Probe,
     elements: Mapping[str, int],
 ) -> Costs:
     """Collect times, noise and borders in the form that placement takes."""
@@ -148,8 +172,12 @@ def costs_of(
     noise: dict[str, dict[Format, float]] = {}
     for form, rows in found.items():
         for row in rows:
-            noise.setdefault(row.region, {})[form] = row.divergence
-    return Costs(time_us=time_us, noise=noise, borders={name: fit.border(size) for name, size in elements.items()})
+            # Shared among the members, so that a SiLU in integers behind a float convolution is not free.
+            for name in row.members:
+                noise.setdefault(name, {})[form] = row.divergence / len(row.members)
+    return Costs(
+        time_us=time_us, noise=noise, borders={name: border_of(probe, size) for name, size in elements.items()}
+    )
 
 
 def sweep(bench: Bench, costs: Costs, *, count: int) -> list[Placement]:
@@ -160,21 +188,25 @@ def sweep(bench: Bench, costs: Costs, *, count: int) -> list[Placement]:
         return []
     noise = sum(max(each.values()) for each in costs.noise.values() if each) or 1.0
     time = sum(times[Format.FP32] for times in costs.time_us.values()) or 1.0
-    prices = [0.0, *(time / noise * np.logspace(-2, 3, 3 * count))]
+    prices = [0.0, *(time / noise * np.logspace(-3, 3, _PRICES))]
     static = forms & set(STATIC)
-    placements: list[Placement] = []
+    found: dict[str, Placement] = {}
     for price in prices:
         if len(forms) == 1 and static:
             placement = cut(bench.regions, costs, outputs, integer=next(iter(static)), weight=price)
         else:
             placement = milp(bench.regions, costs, outputs, weight=price)
-        if placement not in placements and any(form is not Format.FP32 for form in placement.values()):
-            placements.append(placement)
-    placements.sort(key=lambda each: (predicted_us(bench.regions, costs, each, outputs), noise_of(costs, each)))
-    if len(placements) <= count:
-        return placements
-    picked = np.unique(np.linspace(0, len(placements) - 1, count).round().astype(int))
-    return [placements[at] for at in picked]
+        if any(form is not Format.FP32 for form in placement.values()):
+            found.setdefault(str(sorted(placement.items())), placement)
+
+    def rank(placement: Placement) -> tuple[float, float]:
+        return predicted_us(bench.regions, costs, placement, outputs), noise_of(costs, placement)
+
+    placements = sorted((each for each in found.values() if rank(each)[0] < time * _WORTH_IT), key=rank)
+    # Where time is saved most the choice will fall: all of the fast half, the rest evenly.
+    fast, slow = placements[: count // 2], placements[count // 2 :]
+    picked = np.unique(np.linspace(0, len(slow) - 1, min(count - len(fast), len(slow))).round().astype(int))
+    return [*fast, *(slow[at] for at in picked)]
 
 
 def styles_of(base: Style, *, corrected: bool) -> list[tuple[str, Style]]:
@@ -182,8 +214,10 @@ def styles_of(base: Style, *, corrected: bool) -> list[tuple[str, Style]]:
     if not corrected:
         return [("", base)]
     return [
-        (" ".join(filter(None, ("gptq" if rounding is Rounding.GPTQ else "", "bc" if bias else ""))),
-         msgspec.structs.replace(base, rounding=rounding, bias_correction=bias))
+        (
+            " ".join(filter(None, ("gptq" if rounding is Rounding.GPTQ else "", "bc" if bias else ""))),
+            msgspec.structs.replace(base, rounding=rounding, bias_correction=bias),
+        )
         for rounding in (Rounding.NEAREST, Rounding.GPTQ)
         for bias in (False, True)
     ]

@@ -141,7 +141,7 @@ def _unfit(given: _Given, required: str) -> TaskError:
 
 
 def _unknown(kind: str) -> TaskError:
-    known = list(_TASKS)
+    known = [str(each) for each in _TASKS]
     near = difflib.get_close_matches(kind, known, n=1)
     return TaskError(
         f"the task {kind!r} is unknown" + (f": did you mean {near[0]!r}?" if near else ""),

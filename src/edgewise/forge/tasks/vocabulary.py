@@ -80,13 +80,19 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
 @lru_cache(maxsize=4)
 def load_tokenizer(path: str) -> Any:
-    """Return the `tokenizers.Tokenizer` of a tokenizer.json (extra `text`); raises TaskError where it is none."""
+    """Return the `tokenizers.Tokenizer` of a tokenizer.json (extra `text`); raises TaskError where it is none.
+
+    Many files say to pad to 128 tokens. That is switched off, and cutting too: callers want real lengths.
+    """
     library = require("tokenizers", extra="text")
     try:
-        return library.Tokenizer.from_file(path)
+        tokenizer = library.Tokenizer.from_file(path)
     except Exception as error:  # the library raises bare Exception for every cause
         raise TaskError(
             f"{path} is not a tokenizer.json: {error}",
             required="the tokenizer.json that came with the model",
             next_step="check [task.text] tokenizer",
         ) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

@@ -34,21 +34,24 @@ def front(trials: tuple[Trial, ...], predicted_us: tuple[float | None, ...]) -> 
     return kept
 
 
-def thinned(trials: list[Trial], count: int) -> list[Trial]:
-    """Return at most `count`, the fastest always among them, the others evenly spread."""
-    if len(trials) <= count:
-        return trials
-    # The slow end of the front is fp32 all over again: prefer the fast two thirds.
-    usable = trials[: max(count, 2 * len(trials) // 3)]
-    picked = sorted({round(at * (len(usable) - 1) / max(count - 1, 1)) for at in range(count)})
-    return [usable[at] for at in picked]
+def thinned(trials: list[Trial], count: int, *, most: float) -> list[Trial]:
+    """Return at most `count` of a front, fastest first.
+
+    Two thirds are the fastest of those that diverge by at most `most`, which is where the choice will
+    fall; the others are the next faster ones, should the budget allow more.
+    """
+    close = [trial for trial in trials if trial.divergence <= most]
+    beyond = [trial for trial in trials if trial.divergence > most]
+    inside = close[: max(count - len(beyond), -(-2 * count // 3))]
+    outside = beyond[max(len(beyond) - (count - len(inside)), 0) :]
+    return [*outside, *inside]
 
 
-def shortlisted(explored: Explored, prepared: Prepared, *, folder: Path, count: int) -> list[Shortlisted]:
+def shortlisted(explored: Explored, prepared: Prepared, *, folder: Path, count: int, most: float) -> list[Shortlisted]:
     """Write the shortlist's models into `folder` and return them as candidates."""
     made = []
     seen: set[str] = set()
-    for trial in thinned(front(explored.trials, explored.predicted_us), count):
+    for trial in thinned(front(explored.trials, explored.predicted_us), count, most=most):
         model = trial.model
         if model is None or trial.recipe.name in seen:
             continue

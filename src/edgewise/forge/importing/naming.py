@@ -1,0 +1,26 @@
+"""Names and order that depend on nothing but the graph, so that the same model gives the same bytes."""
+
+from __future__ import annotations
+
+import onnx
+
+from edgewise.forge.importing.tensors import nested, subgraphs
+
+
+def name_nodes(graph: onnx.GraphProto, prefix: str = "") -> None:
+    """Name every node after the first tensor it writes, which no other node of its graph writes."""
+    for node in graph.node:
+        node.name = prefix + next((name for name in node.output if name), node.op_type)
+        for position, inner in enumerate(subgraphs(node)):
+            name_nodes(inner, f"{node.name}/{position}/")
+
+
+def sort_stored(model: onnx.ModelProto) -> None:
+    """Put initializers and value infos in order of their names, and drop domains that nothing uses."""
+    graph = model.graph
+    graph.initializer.sort(key=lambda each: str(each.name))
+    graph.value_info.sort(key=lambda each: str(each.name))
+    used = {node.domain for node in nested(graph.node)} | {""}
+    kept = sorted((each.domain, each.version) for each in model.opset_import if each.domain in used)
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in kept)
