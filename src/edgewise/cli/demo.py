@@ -22,7 +22,8 @@ edgewise demo
 edgewise demo --output /tmp/demo --effort fast --json
 """
 
-BUDGET = Budget(latency_p99_ms=20.0, size_mib=1.0, accuracy_drop=0.01, flip_rate=0.03)
+BUDGET = Budget(latency_p50_ms=2.0, size_mib=0.4, accuracy_drop=0.01, flip_rate=0.03)
+"""What a small device might afford: fp32 is too large for it."""
 
 
 def demo(

@@ -15,11 +15,13 @@ from edgewise.contracts.budget import LimitVerdict, Verdict
 from edgewise.contracts.evidence import Status
 from edgewise.contracts.run import Run
 from edgewise.forge.report.figures import (
+    REFERENCE,
     columns,
-    is_fp32,
+    is_float,
     limit_name,
     limit_value,
     margin,
+    nearest,
     rows,
     split_note,
 )
@@ -36,9 +38,12 @@ def print_run(run: Run, console: Console, *, places: Sequence[tuple[str, Path]])
     console.print(_comparison(run, console.width))
     console.print(Text(split_note(run), style="dim"))
     if run.budget.verdicts:
-        console.print(_limits(run.budget.verdicts))
+        console.print(_limits([(each, "") for each in run.budget.verdicts]))
     if run.chosen is None:
-        _print_advice(run, console)
+        if run.closest:
+            console.print(_limits(nearest(run)))
+        for line in run.advice:
+            console.print(Text.assemble(("try: ", "bold"), clean(line)))
     for warning in run.warnings:
         console.print(Text.assemble(("warning: ", "yellow"), clean(warning)))
     failed = sum(each.status is Status.FAILED for each in run.candidates)
@@ -53,10 +58,11 @@ def _headline(run: Run) -> Text:
     if run.chosen is None:
         return Text.assemble(("Nothing fits the budget", "bold red"), f": {model} on {clean(run.target)}")
     name = clean(run.chosen.name)
-    if is_fp32(run.chosen.recipe):
+    if run.chosen.name == REFERENCE:
         return Text.assemble(("fp32 stays", "bold yellow"), f": no variant of {model} that holds the budget is faster")
+    kind = " (folded and fused, nothing is quantized)" if is_float(run.chosen.recipe) else ""
     words = "fits the budget" if run.budget.verdicts else "chosen (no limit was asked for)"
-    return Text.assemble((name, "bold green"), f" {words}: {model} on {clean(run.target)}")
+    return Text.assemble((name, "bold green"), f" {words}{kind}: {model} on {clean(run.target)}")
 
 
 def _comparison(run: Run, width: int) -> Table:
@@ -73,26 +79,20 @@ def _comparison(run: Run, width: int) -> Table:
     return table
 
 
-def _limits(verdicts: Sequence[LimitVerdict]) -> Table:
+def _limits(verdicts: Sequence[tuple[LimitVerdict, str]]) -> Table:
+    """Return a row per limit; where nothing fits, with the candidate that came nearest to it."""
+    has_names = any(name for _, name in verdicts)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("budget", "at most", "found", "verdict", "margin"):
-        table.add_column(name, justify="left" if name in {"budget", "verdict"} else "right")
-    for each in verdicts:
+    heads = ("budget", "at most", "closest" if has_names else "found", "verdict", "margin")
+    for head in (*heads, *(("by",) if has_names else ())):
+        table.add_column(head, justify="left" if head in {"budget", "verdict", "by"} else "right")
+    for each, name in verdicts:
         table.add_row(
             limit_name(each.limit),
             limit_value(each.limit, each.required),
             limit_value(each.limit, each.found),
             Text(each.verdict.value, style=_STYLES[each.verdict]),
             margin(each),
+            *((Text(clean(name)),) if has_names else ()),
         )
     return table
-
-
-def _print_advice(run: Run, console: Console) -> None:
-    broke = [each.limit for each in run.budget.verdicts if each.verdict is Verdict.FAIL]
-    if broke:
-        console.print(Text(f"broke: {', '.join(limit_name(each) for each in broke)}", style="red"))
-    for limit, name in run.closest.items():
-        console.print(Text.assemble("closest in ", (limit_name(limit), "bold"), f": {clean(name)}"))
-    for line in run.advice:
-        console.print(Text.assemble(("try: ", "bold"), clean(line)))

@@ -140,14 +140,17 @@ def bare() -> Run:
     )
 
 
-def nothing_fits() -> Run:
-    """A run in which the fastest variant is too slow."""
+def nothing_fits(*, on_test: bool = False) -> Run:
+    """A run in which the fastest variant is too slow; `on_test`: one held on select and broke on test."""
     limits = Budget(latency_p99_ms=0.5, flip_rate=0.02)
+    verdicts = judge(limits, figures(1.8, 0.05), figures()) if on_test else ()
     return run(
         chosen=None,
-        closest={"latency_p99_ms": "placed 2", "flip_rate": "placed 1"},
+        data=Data(calibrate=280, select=120, test=1000 if on_test else 0, digest="", selection="all"),
+        closest={"latency_p99_ms": "placed 2", "flip_rate": "fp32"},
         advice=("latency_p99_ms <= 0.5: the best is 1.39 (placed 2); try a smaller model",),
-        budget=BudgetEvidence(limits=limits, verdicts=judge(limits, figures(1.8, 0.005), figures()), fits=False),
+        budget=BudgetEvidence(limits=limits, verdicts=verdicts, fits=False),
+        flips=(),
     )
 
 

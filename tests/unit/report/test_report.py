@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 
 from edgewise.contracts.budget import Budget
 from edgewise.contracts.evidence import HistogramEvidence
+from edgewise.contracts.recipe import Format
 from edgewise.contracts.run import BudgetEvidence, Run
 from edgewise.errors import OutputError
 from edgewise.forge.report import Picture, write_report
 from edgewise.forge.report.page import page
-from tests.unit.report.runs import bare, candidate, nothing_fits, run
+from tests.unit.report.runs import bare, candidate, nothing_fits, recipe, run
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>\x1b]0;title\x07\x00"
 VOID = {"br", "hr", "img", "meta"}
@@ -89,7 +91,7 @@ def pictures() -> list[Picture]:
 
 
 @pytest.mark.parametrize("made", [run, bare, nothing_fits], ids=["fits", "bare", "nothing fits"])
-def test_the_page_is_well_formed_and_loads_nothing(made: type[Run]) -> None:
+def test_the_page_is_well_formed_and_loads_nothing(made: Callable[[], Run]) -> None:
     html = page(made(), pictures=pictures())
     reader = read(html)
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(reader.tags)
@@ -127,7 +129,13 @@ def test_missing_figures_are_said_to_be_unavailable() -> None:
 
 def test_where_nothing_fits_the_limit_the_closest_and_the_advice_are_shown() -> None:
     text = text_of(page(nothing_fits()))
-    for words in ("Nothing fits the budget", "fail", "closest in latency p99: placed 2", "try a smaller model"):
+    for words in ("Nothing fits the budget", "fail", "1.39 ms", "closest: placed 2", "try a smaller model"):
+        assert words in text
+    assert "the test split was not opened" in text
+    assert text.count("fp32") > 1
+    assert "closest fp32" not in text
+    text = text_of(page(nothing_fits(on_test=True)))
+    for words in ("5.00 %", "closest in latency p99: placed 2 with 1.39 ms", "try a smaller model"):
         assert words in text
 
 
@@ -163,6 +171,13 @@ def test_the_front_starts_at_fp32_and_knows_measured_from_screened() -> None:
     assert "fp32: distance 0, speed 1" in text_of(html)
 
 
+def test_a_candidate_with_the_outputs_of_fp32_is_on_the_front() -> None:
+    folded = candidate("fp32 folded", speedup=3.0, divergence=0.0)
+    html = page(run(candidates=(candidate("fp32"), folded)))
+    assert "dot best" in html
+    assert "fp32 folded: 3.00x" in text_of(html)
+
+
 def test_a_front_of_slower_candidates_is_drawn() -> None:
     slow = candidate("slow", speedup=0.4, divergence=1e-9)
     assert "dot measured" in page(run(candidates=(candidate("fp32"), slow)))
@@ -181,7 +196,7 @@ def test_a_front_of_slower_candidates_is_drawn() -> None:
         (np.arange(128, dtype=np.int64), "128 values"),
         (np.zeros((), np.float32), "0"),
         (np.zeros((0, 3), np.float32), "empty"),
-        (np.zeros((2, 2, 2, 2), np.float32), "0.0"),
+        (np.zeros((2, 2, 2, 2), np.float32), "0, 0, 0"),
         (np.array(["<b>"]), "&lt;b&gt;"),
     ],
 )
@@ -199,9 +214,18 @@ def test_the_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
     assert path.stat().st_size < 100_000
-    with pytest.raises(OutputError, match="report.html"):
+    with pytest.raises(OutputError, match=r"report\.html"):
         write_report(run(), path=tmp_path / "missing" / "report.html")
 
 
 def test_the_same_run_gives_the_same_bytes() -> None:
     assert page(run(), pictures=pictures()) == page(run(), pictures=pictures())
+
+
+def test_a_folded_model_is_not_called_fp32_and_fp32_is_not_called_a_variant() -> None:
+    chosen = run().chosen
+    assert chosen is not None
+    folded = msgspec.structs.replace(chosen, name="fp32 folded", recipe=recipe("fp32 folded", Format.FP32))
+    assert "fp32 folded fits the budget (folded and fused, nothing is quantized)" in text_of(page(run(chosen=folded)))
+    own = msgspec.structs.replace(folded, name="fp32")
+    assert "fp32 stays" in text_of(page(run(chosen=own)))

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import onnx
 
 from edgewise.errors import EdgewiseError, HostileModelError, ModelError
 from edgewise.forge.cache import digest
@@ -30,6 +31,9 @@ def answer(question: Question) -> Answer:
     try:
         limit(path.stat().st_size)
         model, external = read_checked(path)
+        if external:
+            limit(path.stat().st_size + external)
+            onnx.load_external_data_for_model(model, str(path.parent))
         whole = model.SerializeToString(deterministic=True)
         if external:
             (folder / ORIGINAL).write_bytes(whole)

@@ -16,9 +16,13 @@ def name_nodes(graph: onnx.GraphProto, prefix: str = "") -> None:
 
 
 def sort_stored(model: onnx.ModelProto) -> None:
-    """Put initializers and value infos in order of their names, and drop domains that nothing uses."""
+    """Put initializers and value infos in order of their names, and drop those of what is gone."""
     graph = model.graph
     graph.initializer.sort(key=lambda each: str(each.name))
+    written = {name for node in graph.node for name in node.output}
+    for position in reversed(range(len(graph.value_info))):
+        if graph.value_info[position].name not in written:
+            del graph.value_info[position]
     graph.value_info.sort(key=lambda each: str(each.name))
     used = {node.domain for node in nested(graph.node)} | {""}
     kept = sorted((each.domain, each.version) for each in model.opset_import if each.domain in used)

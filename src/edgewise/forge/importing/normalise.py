@@ -1,85 +1,149 @@
-"""Normalise a checked model: one opset, constants folded, batch norms gone, shapes inferred. Runs in the sandbox."""
+"""Normalise a checked model: one opset, constants and batch norms folded, attention fused, shapes known.
+
+Runs in the sandbox. ONNX Runtime's own basic optimisations do most of the folding, so what is folded
+here is what would be folded when it ships. Whatever came out is run against the model as it was.
+"""
 
 from __future__ import annotations
 
-import tempfile
+from collections import Counter
 from pathlib import Path
 
 import onnx
-import onnxruntime
 
-from edgewise.errors import ModelError
+from edgewise.errors import ExecutionError, ModelError
 from edgewise.forge.importing import passes
+from edgewise.forge.importing.affine import fold_affine
+from edgewise.forge.importing.attention import fuse_attention, shapes_needed
+from edgewise.forge.importing.gelu import fuse_gelus
+from edgewise.forge.importing.naming import name_nodes, sort_stored
+from edgewise.forge.importing.opset import at_target_opset, fix_constants, inline_functions
+from edgewise.forge.importing.residuals import residual_sums
+from edgewise.forge.importing.shapes import fold_known_sizes, infer_shapes, static_shapes
+from edgewise.forge.importing.tensors import nodes
+from edgewise.forge.importing.trials import Trials, observed_shapes
+from edgewise.runtimes.onnxruntime_ import optimised
 
-# Per-channel QuantizeLinear needs 13; LayerNormalization came with 17.
-TARGET_OPSET = 17
+_FOLDED = {
+    "BatchNormalization": "batch norms folded",
+    "Pad": "paddings absorbed",
+    "Dropout": "dropouts removed",
+    "Identity": "identities removed",
+}
+_ROUNDS = 4
 
 
 def normalise(
     model: onnx.ModelProto, *, original: Path, shapes: dict[str, tuple[int, ...]]
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """Return the normalised model and notes. Raises ModelError where ONNX Runtime cannot load it.
+    """Return the normalised model, and what was changed for the user to read.
 
-    ONNX Runtime's own basic optimisations do the folding (constants, batch norm as one node or as Mul
-    and Add, identity chains), so what is folded here is what would be folded when it ships.
+    `original` is the user's model as a file. Raises ModelError where ONNX Runtime cannot load it, and
+    where the result does not compute the same.
     """
-    model = _at_opset(model)
-    passes.static_shapes(model, shapes)
-    model = with_shapes(_folded(model))
-    if passes.absorb_pads(model) | passes.global_pools(model) | passes.canonical_gemms(model):
+    notes: list[str] = []
+    plain = _folded(_written_plainly(model, shapes, notes), notes)
+    fused = _fused(plain, original, notes)
+    if fused is not None:
+        return fused, tuple(notes)
+    _finish(plain)
+    trials = Trials(original, plain.graph.input)
+    _note_untried(trials, notes)
+    mismatch = trials.mismatch(plain.SerializeToString())
+    if mismatch:
+        raise ModelError(
+            f"normalising changed what the model computes: {mismatch}",
+            required="a graph that means the same to ONNX Runtime before and after constants are folded",
+            next_step="please report this model; until then export it with another opset or exporter",
+        )
+    return plain, tuple(notes)
+
+
+def _written_plainly(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], notes: list[str]) -> onnx.ModelProto:
+    plain = inline_functions(model)
+    fix_constants(plain)
+    plain, note = at_target_opset(plain)
+    if note:
+        notes.append(note)
+    if static_shapes(plain, shapes):
+        notes.append("dynamic axes made static: " + ", ".join(f"{name} {list(size)}" for name, size in shapes.items()))
+    return plain
+
+
+def _folded(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
+    before = Counter(node.op_type for node in nodes(model))
+    model = _by_runtime(model)
+    infer_shapes(model)
+    if fold_known_sizes(model):
+        model = _by_runtime(model)
+        infer_shapes(model)
+    scaled = 0
+    for _ in range(_ROUNDS):  # each may make way for another; nothing needs more than two
+        affine = fold_affine(model)
+        scaled += affine
+        changed = [affine, passes.absorb_pads(model), passes.global_pools(model), passes.canonical_gemms(model)]
+        if not any(changed):
+            break
         passes.drop_unused(model)
-        model = _folded(model)
-    _drop_unused_domains(model)
-    return with_shapes(model), ()
+        infer_shapes(model)
+    after = Counter(node.op_type for node in nodes(model))
+    for kind, words in _FOLDED.items():
+        gone = before[kind] - after[kind]
+        if gone > 0:
+            notes.append(f"{gone} {words}")
+    rest = scaled - max(0, before["BatchNormalization"] - after["BatchNormalization"])
+    if rest > 0:
+        notes.append(f"{rest} scales and shifts folded into weights")
+    return model
 
 
-def with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with the value infos that shape inference finds."""
+def _fused(plain: onnx.ModelProto, original: Path, notes: list[str]) -> onnx.ModelProto | None:
+    """Return the model with attention and Gelu fused, or None where there is none or it came out wrong."""
+    needed = shapes_needed(plain)
+    if not needed and not any(node.op_type == "Erf" for node in plain.graph.node):
+        return None
+    trials = Trials(original, plain.graph.input, thorough=True)
+    if not trials.trials:
+        return None
+    fused = onnx.ModelProto()
+    fused.CopyFrom(plain)
+    seen = observed_shapes(plain, needed, trials.trials[0].feeds) if needed else {}
+    attentions, gelus = fuse_attention(fused, seen), fuse_gelus(fused)
+    if not attentions and not gelus:
+        return None
+    passes.drop_unused(fused)
+    fused.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    _finish(fused)
+    mismatch = trials.mismatch(fused.SerializeToString())
+    if mismatch:
+        notes.append(f"attention left as it was: fused, {mismatch}")
+        return None
+    _note_untried(trials, notes)
+    if attentions:
+        notes.append(f"{attentions} attentions fused")
+    if gelus:
+        notes.append(f"{gelus} Gelus fused")
+    return fused
+
+
+def _finish(model: onnx.ModelProto) -> None:
+    residual_sums(model)
+    infer_shapes(model)
+    name_nodes(model.graph)
+    sort_stored(model)
+
+
+def _note_untried(trials: Trials, notes: list[str]) -> None:
+    if not trials.trials:
+        notes.append("not compared with the model as it was: it ran on none of the inputs made up for it")
+
+
+def _by_runtime(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError) as error:
+        return onnx.load_model_from_string(optimised(model.SerializeToString()))
+    except ExecutionError as error:
         raise ModelError(
-            f"shapes do not fit together: {str(error).splitlines()[0][:300]}",
-            required="a model whose shapes can be inferred",
-            next_step="export the model again",
+            error.found,
+            required="a model that ONNX Runtime can run",
+            next_step="check the export with onnxruntime.InferenceSession",
         ) from error
-
-
-def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    version = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
-    if version >= TARGET_OPSET:
-        return model
-    try:
-        return onnx.version_converter.convert_version(model, TARGET_OPSET)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise ModelError(
-            f"opset {version} cannot be converted to {TARGET_OPSET}: {str(error).splitlines()[0][:200]}",
-            required=f"a model of opset {TARGET_OPSET}, or one that onnx.version_converter accepts",
-            next_step=f"export the model with opset_version={TARGET_OPSET}",
-        ) from error
-
-
-def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "folded.onnx"
-        options.optimized_model_filepath = str(written)
-        try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises bare Exception subclasses of its own
-            raise ModelError(
-                f"ONNX Runtime cannot load the model: {str(error).splitlines()[0][:300]}",
-                required="a model that ONNX Runtime can run",
-                next_step="check the export with onnxruntime.InferenceSession",
-            ) from error
-        return onnx.load(str(written))
-
-
-def _drop_unused_domains(model: onnx.ModelProto) -> None:
-    used = {node.domain for node in model.graph.node} | {""}
-    kept = [(each.domain, each.version) for each in model.opset_import if each.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in kept)

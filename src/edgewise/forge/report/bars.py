@@ -17,8 +17,8 @@ _FULL = 1.5
 """A gauge ends at so many times its limit."""
 
 
-def gauge(verdict: LimitVerdict) -> Html:
-    """Return one limit as a card: what was found, on a bar that marks the limit."""
+def gauge(verdict: LimitVerdict, *, by: str = "") -> Html:
+    """Return one limit as a card: what was found (`by` a candidate), on a bar that marks the limit."""
     found = verdict.found
     used = None if found is None or verdict.required <= 0 else max(0.0, min(found / verdict.required, _FULL))
     bar: Child = None
@@ -40,6 +40,7 @@ def gauge(verdict: LimitVerdict) -> Html:
             tag("span", f"margin {margin(verdict)}" if verdict.margin is not None else ""),
             class_="top small",
         ),
+        tag("div", f"closest: {by}", class_="small") if by else None,
         class_=f"card {_WORDS[verdict.verdict]}",
     )
 

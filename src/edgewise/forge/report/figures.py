@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from edgewise.contracts.budget import LimitVerdict
+from edgewise.contracts.budget import LimitVerdict, judge
 from edgewise.contracts.evidence import Candidate, Figures, Status
 from edgewise.contracts.recipe import Format, Recipe
 from edgewise.contracts.run import Run
 
 MISSING = "unavailable"
+REFERENCE = "fp32"
+"""The name of the user's own model among the candidates."""
 
 LIMITS = {
     "latency_p50_ms": ("latency p50", "ms"),
@@ -111,10 +113,10 @@ def columns(run: Run, most: int) -> list[Column]:
     if run.chosen is not None:
         found.append(Column("chosen", run.chosen.name, run.chosen, run.reference))
     near = closest(run) if run.chosen is None else []
-    on_select = next((each for each in run.candidates if is_fp32(each.recipe)), None)
+    fp32 = on_select(run)
     word = "closest" if near else "runner-up"
     others = (near or runners_up(run, most))[:most]
-    return found + [Column(word, each.name, each, on_select) for each in others]
+    return found + [Column(word, each.name, each, fp32) for each in others]
 
 
 def rows(metric: str, shown: Sequence[Column]) -> list[tuple[str, list[str]]]:
@@ -148,32 +150,49 @@ def difference(column: Column) -> str:
 
 
 def runners_up(run: Run, count: int) -> list[Candidate]:
-    """Return the fastest measured candidates that were not chosen and are not fp32."""
+    """Return the fastest measured candidates that were not chosen and are not the user's own model."""
     chosen = run.chosen.name if run.chosen is not None else None
-    rest = [
-        each
-        for each in run.candidates
-        if each.status is Status.MEASURED and each.name != chosen and not is_fp32(each.recipe)
-    ]
+    rest = [each for each in run.candidates if each.status is Status.MEASURED and each.name not in {chosen, REFERENCE}]
     return sorted(rest, key=lambda each: -(each.speedup or 0.0))[:count]
 
 
 def closest(run: Run) -> list[Candidate]:
-    """Return the candidates that came nearest to the limits that broke, each once."""
+    """Return the candidates that came nearest to a limit, each once; fp32 has a column of its own."""
     names = list(dict.fromkeys(run.closest.values()))
-    by_name = {each.name: each for each in run.candidates}
+    by_name = {each.name: each for each in run.candidates if each.name != REFERENCE}
     return [by_name[name] for name in names if name in by_name]
 
 
-def is_fp32(recipe: Recipe) -> bool:
-    """Return whether a recipe leaves every region as it is."""
+def nearest(run: Run) -> list[tuple[LimitVerdict, str]]:
+    """Return, for each limit, the verdict of the candidate that came nearest to it, and its name.
+
+    Both figures are of the select split: a verdict here is about the search, not the final one.
+    """
+    by_name = {each.name: each for each in run.candidates}
+    fp32 = on_select(run)
+    found = []
+    for limit, name in run.closest.items():
+        if name in by_name and fp32 is not None:
+            verdicts = judge(run.budget.limits, by_name[name], fp32)
+            found += [(each, name) for each in verdicts if each.limit == limit]
+    return found
+
+
+def on_select(run: Run) -> Candidate | None:
+    """Return fp32 with its figures on the select split, which the other candidates were judged on."""
+    return next((each for each in run.candidates if each.name == REFERENCE), None)
+
+
+def is_float(recipe: Recipe) -> bool:
+    """Return whether a recipe quantizes no region: the model may be folded and fused, no more."""
     return all(each.format is Format.FP32 for each in recipe.regions)
 
 
 def split_note(run: Run) -> str:
     """Say which samples the figures of the table are of."""
     if not run.data.test:
-        return f"All figures are of the {run.data.select} samples of the select split: there is no test split."
+        why = "there is no test split" if run.chosen is not None else "the test split was not opened"
+        return f"All figures are of the {run.data.select} samples of the select split: {why}."
     return (
         f"fp32 and chosen: the {run.data.test} test samples. "
         f"Others: the {run.data.select} samples of the select split, against fp32 on the same."

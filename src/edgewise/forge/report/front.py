@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgewise.contracts.evidence import Candidate, Status
 from edgewise.contracts.run import Run
-from edgewise.forge.report.figures import number, speedup
+from edgewise.forge.report.figures import REFERENCE, number, speedup
 from edgewise.forge.report.markup import Html, tag
 from edgewise.forge.report.scale import Scale, linear_scale, log_scale, tick_text
 
@@ -18,14 +18,14 @@ _STRIP = 26
 
 def front(run: Run) -> Html | None:
     """Return the plot, or None where no candidate was measured."""
-    timed = [each for each in run.candidates if each.status is Status.MEASURED and each.speedup is not None]
-    placed = [each for each in timed if each.divergence]
-    screened = [each for each in run.candidates if each.status is Status.SCREENED and each.divergence]
+    others = [each for each in run.candidates if each.name != REFERENCE and each.divergence is not None]
+    placed = [each for each in others if each.status is Status.MEASURED and each.speedup is not None]
+    screened = [each for each in others if each.status is Status.SCREENED]
     if not placed:
         return None
     far = [each.divergence for each in (*placed, *screened) if each.divergence]
-    across = log_scale(far, _LEFT + 40, _WIDTH - _RIGHT)
-    up = linear_scale([1.0, *(each.speedup for each in timed if each.speedup)], _HEIGHT - _BOTTOM, _TOP, room=0.12)
+    across = log_scale(far or [1e-6, 1.0], _LEFT + 40, _WIDTH - _RIGHT)
+    up = linear_scale([1.0, *(each.speedup for each in placed if each.speedup)], _HEIGHT - _BOTTOM, _TOP, room=0.12)
     best = _best(placed)
     parts = [
         _axes(across, up),
@@ -47,6 +47,11 @@ def front(run: Run) -> Html | None:
         ),
         class_="scroll",
     )
+
+
+def _x(each: Candidate, across: Scale) -> float:
+    """Return where a candidate stands; one with the outputs of fp32 stands above it, left of the logarithms."""
+    return across.at(each.divergence) if each.divergence else _FP32_X
 
 
 def _best(candidates: list[Candidate]) -> list[Candidate]:
@@ -96,19 +101,19 @@ def _reference(up: Scale) -> Html:
         "g",
         tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="fp32"),
         tag("path", tag("title", "fp32: distance 0, speed 1"), d=f"M{x} {y - 8}l8 8l-8 8l-8-8z", class_="fp32"),
-        tag("text", "fp32", x=x + 12, y=y - 7, class_="label"),
+        tag("text", "fp32", x=x + 12, y=round(y + 17, 1), class_="label"),
     )
 
 
 def _staircase(best: list[Candidate], across: Scale, up: Scale) -> Html:
     """Return the front as steps: between two candidates nothing better was found."""
-    points = [(across.at(each.divergence or 0.0), up.at(each.speedup or 0.0)) for each in best]
+    points = [(_x(each, across), up.at(each.speedup or 0.0)) for each in best]
     path = f"M{_FP32_X} {up.at(1.0):g}" + "".join(f"H{x:g}V{y:g}" for x, y in points)
     return tag("path", d=path + f"H{_WIDTH - _RIGHT}", class_="front")
 
 
 def _point(each: Candidate, across: Scale, up: Scale, kind: str) -> Html:
-    x, y = across.at(each.divergence or 0.0), up.at(each.speedup or 0.0)
+    x, y = _x(each, across), up.at(each.speedup or 0.0)
     shape = tag("circle", tag("title", _words(each)), cx=x, cy=y, r=8 if kind == "chosen" else 5, class_=f"dot {kind}")
     interval = each.speedup_interval
     if interval is None:
@@ -118,7 +123,7 @@ def _point(each: Candidate, across: Scale, up: Scale, kind: str) -> Html:
 
 
 def _screened(each: Candidate, across: Scale) -> Html:
-    x, y = across.at(each.divergence or 0.0), _HEIGHT - _BOTTOM + 12 + _STRIP / 2
+    x, y = _x(each, across), _HEIGHT - _BOTTOM + 12 + _STRIP / 2
     return tag("circle", tag("title", _words(each)), cx=x, cy=y, r=4, class_="dot screened")
 
 
@@ -127,7 +132,7 @@ def _labels(candidates: list[Candidate], run: Run, across: Scale, up: Scale) -> 
     placed: list[tuple[float, float]] = []
     found = []
     for each in sorted(candidates, key=lambda each: not _is_chosen(each, run)):
-        x, y = across.at(each.divergence or 0.0), up.at(each.speedup or 0.0) - 9
+        x, y = _x(each, across), up.at(each.speedup or 0.0) - 9
         while any(abs(y - other_y) < _LINE and abs(x - other_x) < _LABEL for other_x, other_y in placed):
             y -= _LINE
         placed.append((x, y))

@@ -12,10 +12,13 @@ from edgewise.contracts.run import Run
 from edgewise.forge.report import bars
 from edgewise.forge.report.figures import (
     MISSING,
+    REFERENCE,
     columns,
     decibels,
-    is_fp32,
+    is_float,
     limit_name,
+    limit_value,
+    nearest,
     number,
     rows,
     score,
@@ -36,7 +39,7 @@ def verdict(run: Run) -> Html:
     """Return the answer: does it fit, by how much, and what to do where it does not."""
     if run.chosen is None:
         kind, said = "fail", "Nothing fits the budget"
-    elif is_fp32(run.chosen.recipe):
+    elif run.chosen.name == REFERENCE:
         kind, said = "unknown", "fp32 stays: no variant that holds the budget is faster"
     elif any(each.verdict is Verdict.UNKNOWN for each in run.budget.verdicts):
         kind, said = "unknown", f"{run.chosen.name} fits, as far as could be measured"
@@ -44,15 +47,15 @@ def verdict(run: Run) -> Html:
         kind, said = "", f"{run.chosen.name} (no limit was asked for)"
     else:
         kind, said = "", f"{run.chosen.name} fits the budget"
+    if run.chosen is not None and run.chosen.name != REFERENCE and is_float(run.chosen.recipe):
+        said += " (folded and fused, nothing is quantized)"
     words = f"{run.task} on {run.target}, effort {run.effort}, {_threads(run)}"
     return tag(
         "section",
         tag("h1", PurePath(run.model).name),
         tag("div", tag("span", said, class_="said"), tag("span", f"  {words}", class_="small")),
         _headline(run) if run.chosen is not None else None,
-        tag("div", *(bars.gauge(each) for each in run.budget.verdicts), class_="cards")
-        if run.budget.verdicts
-        else None,
+        _gauges(run),
         _advice(run) if run.chosen is None else None,
         class_=f"verdict {kind}".rstrip(),
     )
@@ -154,7 +157,9 @@ def agreement(run: Run) -> Html:
     ]
     head = ["runtime", "SQNR", "flips", "speed over fp32 on the first", "note"]
     return _section(
-        "A second runtime", words, table(head, found) if found else _missing("no second runtime is installed")
+        "A second runtime",
+        words,
+        table(head, found) if found else _missing("the variant was not executed by a second runtime"),
     )
 
 
@@ -214,11 +219,22 @@ def _headline(run: Run) -> Html | None:
     return tag("div", *(tag("div", tag("b", value), tag("span", label)) for value, label in shown), class_="headline")
 
 
+def _gauges(run: Run) -> Html | None:
+    """Return a card per limit: of the chosen variant, or of whatever came nearest where none was."""
+    if run.budget.verdicts:
+        return tag("div", *(bars.gauge(each) for each in run.budget.verdicts), class_="cards")
+    near = nearest(run)
+    return tag("div", *(bars.gauge(each, by=name) for each, name in near), class_="cards") if near else None
+
+
 def _advice(run: Run) -> Html:
-    lines = [f"closest in {limit_name(limit)}: {name}" for limit, name in run.closest.items()]
+    lines = []
+    if run.budget.verdicts:
+        for each, name in nearest(run):
+            lines.append(f"closest in {limit_name(each.limit)}: {name} with {limit_value(each.limit, each.found)}")
     return join(
         [
-            tag("h3", "What came closest, and what to try") if lines or run.advice else None,
+            tag("h3", "What to try") if lines or run.advice else None,
             tag("ul", *(tag("li", each) for each in (*lines, *run.advice)), class_="notes"),
         ]
     )
