@@ -39,8 +39,9 @@ def run(edgewise: Path, effort: str, task: str, data: Path, folder: Path) -> Run
         error = document.get("error") or {}
         result.failure = "; ".join(filter(None, (error.get("found"), error.get("next_step")))) or reason(meter, folder)
         return result
+    result.note = f"chose {result.said.get('name', 'a variant without a name')}"
     if meter["exit_code"] == NOTHING_FITS:
-        result.note = "nothing fits the budget (exit 3); this is the closest"
+        result.note += "; nothing fits the budget (exit 3), this is the closest"
     # A relative path is taken from the run folder, else from where the command was started.
     path = Path(result.said["path"])
     path = next((p for p in (folder / "run" / path, path.absolute()) if p.exists()), path)

@@ -43,6 +43,8 @@ app.add_typer(targets.targets, name="targets")
 
 def main() -> None:
     """Run the command line and exit."""
+    # Before numpy is loaded: its products are small, and threads of their own disturb what is measured.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a sign gets a question mark, not a crash
             stream.reconfigure(errors="replace")

@@ -79,5 +79,7 @@ class Run(Value, kw_only=True):
     histograms: tuple[HistogramEvidence, ...] = ()
     flips: tuple[FlipEvidence, ...] = ()
     agreement: tuple[RuntimeAgreement, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What import changed in the model."""
     warnings: tuple[str, ...] = ()
     environment: Environment

@@ -32,7 +32,7 @@ class Graph:
         """Indices of the nodes that read each tensor, in graph order, each once."""
         found: dict[str, list[int]] = defaultdict(list)
         for index, node in enumerate(self.nodes):
-            for name in dict.fromkeys([*node.input, *_captured(node)]):
+            for name in dict.fromkeys([*node.input, *captured(node)]):
                 if name:
                     found[name].append(index)
         return {name: tuple(indices) for name, indices in found.items()}
@@ -116,7 +116,7 @@ def clip_bounds(graph: Graph, node: onnx.NodeProto) -> tuple[float, float] | Non
     return bounds[0], bounds[1]
 
 
-def _captured(node: onnx.NodeProto) -> list[str]:
+def captured(node: onnx.NodeProto) -> list[str]:
     """Return the outer tensors that a node's subgraphs read (If, Loop, Scan)."""
     names: list[str] = []
     for each in node.attribute:
@@ -124,6 +124,6 @@ def _captured(node: onnx.NodeProto) -> list[str]:
             inner = {name for child in subgraph.node for name in child.output}
             inner |= {value.name for value in subgraph.initializer} | {value.name for value in subgraph.input}
             for child in subgraph.node:
-                names += [name for name in (*child.input, *_captured(child)) if name and name not in inner]
+                names += [name for name in (*child.input, *captured(child)) if name and name not in inner]
             names += [value.name for value in subgraph.output if value.name not in inner]
     return names

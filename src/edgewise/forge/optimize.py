@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 
 from edgewise import __version__
-from edgewise.contracts.budget import judge
-from edgewise.contracts.evidence import Candidate, Status
+from edgewise.contracts.budget import Verdict, judge
+from edgewise.contracts.evidence import Candidate, Figures, Status
 from edgewise.contracts.project import Effort, Project
 from edgewise.contracts.recipe import Recipe
-from edgewise.contracts.run import BudgetEvidence, Chosen, Data, Run, RuntimeAgreement
+from edgewise.contracts.run import BudgetEvidence, Chosen, Data, Run
 from edgewise.contracts.target import RuntimeName
 from edgewise.errors import EdgewiseError
 from edgewise.forge.agreement import agreements
@@ -73,10 +73,11 @@ class _Job:
         self._progress = progress
         self._cluster = cluster
         self._plan: SearchPlan = PLANS[Effort(project.search.effort)]
+        self._thorough = self._plan.sensitivity_samples > 0
+        """Whether the effort allows for more than the search itself."""
         self._seconds: dict[str, float] = {}
         self._cache = Cache(output / ".edgewise" / "found", fresh=fresh)
         self._costs = Cache(user_cache() / "measured", fresh=fresh)
-        self._known_costs = Cache(user_cache() / "measured")
 
     def run(self) -> Run:
         started = time.monotonic()
@@ -141,7 +142,7 @@ class _Job:
             prepared.fp32.run(feeds)
         each = (time.monotonic() - begin) / min(4, len(reference.feeds))
         work = each * len(reference.feeds) * _EXPECTED_JUDGEMENTS
-        if workers == 1 or self._plan.sensitivity_samples == 0 or work < _WORTH_WORKERS_S:
+        if workers == 1 or not self._thorough or work < _WORTH_WORKERS_S:
             return LocalJudges(assignment)
         return PoolJudges(assignment, workers=workers)
 
@@ -183,7 +184,7 @@ class _Job:
             feeds,
             session=prepared.fp32,
         )
-        full = self._plan.sensitivity_samples > 0 or self._project.budget.peak_memory_mib is not None
+        full = self._thorough or self._project.budget.peak_memory_mib is not None
         done = []
         for count, each in enumerate(measured, 1):
             candidate = each.candidate
@@ -217,10 +218,15 @@ class _Job:
         best = next((each for each in listed if winner is not None and each.candidate.name == winner.name), None)
         file = best.file if best is not None else prepared.imported.original
         comparison = self._test(prepared, file, winner)
-        reference_figures, chosen = self._figures(prepared, comparison, fp32, winner, file)
+        reference_figures = self._reference(prepared, comparison, fp32)
+        chosen = self._chosen(prepared, comparison, winner, file) if winner is not None else None
         verdicts = judge(budget, chosen, reference_figures) if chosen else ()
-        fits = chosen is not None and all(each.verdict != "fail" for each in verdicts)
-        profile = self._profile_of(prepared, reference, file) if best is not None else None
+        fits = chosen is not None and all(each.verdict is not Verdict.FAIL for each in verdicts)
+        profile = self._profile_of(prepared, explored, reference, file) if best is not None else None
+        agreement = agreements(prepared, file, self._progress) if best is not None and self._thorough else ()
+        if chosen is not None and fits:
+            chosen = msgspec.structs.replace(chosen, path=str(self._ship(chosen.name, file)))
+        shutil.rmtree(self._output / ".edgewise" / "shortlist", ignore_errors=True)
         return Run(
             model=self._project.model.path,
             model_digest=prepared.imported.digest,
@@ -245,7 +251,8 @@ class _Job:
             regions=region_evidence(prepared.graph, explored, winner.recipe if winner else fp32.recipe, profile),
             histograms=histogram_evidence(explored, winner.recipe) if best is not None and winner else (),
             flips=flip_evidence(prepared.task, comparison) if comparison else (),
-            agreement=self._agreement(prepared, file) if best is not None else (),
+            agreement=agreement,
+            notes=prepared.notes,
             warnings=prepared.warnings,
             environment=environment(threads=prepared.threads, seed=self._project.search.seed),
         )
@@ -257,55 +264,49 @@ class _Job:
         variant = prepared.runtime.load(file, threads=prepared.threads)
         return compare(prepared.task, prepared.fp32, variant, prepared.test, report=self._progress.advance)
 
-    def _figures(
-        self, prepared: Prepared, comparison: Comparison | None, fp32: Candidate, winner: Candidate | None, file: Path
-    ) -> tuple[Candidate, Chosen | None]:
-        """Return fp32 and the winner with their figures on the test split (on select, where there is no test)."""
+    def _reference(self, prepared: Prepared, comparison: Comparison | None, fp32: Candidate) -> Figures:
+        """Return fp32's figures, those of accuracy on the test split where there is one."""
+        figures = msgspec.structs.asdict(fp32) | {"path": str(prepared.imported.original)}
         if comparison is not None:
-            fp32 = msgspec.structs.replace(fp32, **accuracy_of(comparison.reference))
-        fp32 = msgspec.structs.replace(fp32, path=str(prepared.imported.original))
-        if winner is None:
-            return fp32, None
-        path = self._ship(winner, file)
-        each = Shortlisted(candidate=winner, file=path, digest="")
-        if winner.peak_memory_mib is None and winner.name != FP32:
-            session = prepared.runtime.load(path, threads=prepared.threads)
+            figures |= accuracy_of(comparison.reference)
+        return Figures(**{key: figures[key] for key in Figures.__struct_fields__})
+
+    def _chosen(self, prepared: Prepared, comparison: Comparison | None, winner: Candidate, file: Path) -> Chosen:
+        """Return the winner's figures, those of accuracy on the test split where there is one."""
+        if winner.peak_memory_mib is None:
+            session = prepared.runtime.load(file, threads=prepared.threads)
             feeds = [prepared.select[at].feeds for at in range(min(4, len(prepared.select)))]
-            winner = with_footprint(prepared, each, feeds, session=session)
-        figures = msgspec.structs.asdict(winner)
-        for key in ("status", "reason"):
-            figures.pop(key)
-        figures |= {"path": str(path)}
+            winner = with_footprint(
+                prepared, Shortlisted(candidate=winner, file=file, digest=""), feeds, session=session
+            )
+        figures = msgspec.structs.asdict(winner) | {"path": str(file)}
         if comparison is not None:
             figures |= accuracy_of(comparison.variant)
-        return fp32, Chosen(**figures)
+        return Chosen(**{key: figures[key] for key in Chosen.__struct_fields__})
 
-    def _ship(self, winner: Candidate, file: Path) -> Path:
-        """Put the chosen file under `variants/`, whole or not at all."""
-        name = winner.name.replace(" ", "-").replace("/", "-")
-        path = self._output / "variants" / f"{name}.onnx"
-        for old in (self._output / "variants").glob("*.onnx"):
-            old.unlink()
+    def _ship(self, name: str, file: Path) -> Path:
+        """Put the chosen file under `variants/`, whole or not at all, and take older ones away."""
+        path = self._output / "variants" / f"{name.replace(' ', '-').replace('/', '-')}.onnx"
         write_atomically(path, file.read_bytes())
-        shutil.rmtree(self._output / ".edgewise" / "shortlist", ignore_errors=True)
+        for old in path.parent.glob("*.onnx"):
+            if old != path:
+                old.unlink()
         return path
 
-    def _profile_of(self, prepared: Prepared, reference: Reference, file: Path) -> Profile | None:
+    def _profile_of(self, prepared: Prepared, explored: Explored, reference: Reference, file: Path) -> Profile | None:
         try:
             return profiled(
                 prepared.runtime,
                 file.read_bytes(),
-                prepared.graph,
-                prepared.regions,
+                explored.bench.graph,
+                explored.bench.regions,
                 reference.feeds[:8],
                 threads=prepared.threads,
                 rounds=self._plan.profile_rounds,
             )
-        except (EdgewiseError, OSError):
+        except EdgewiseError as error:
+            self._progress.note(f"the chosen variant could not be profiled: {error.found}")
             return None
-
-    def _agreement(self, prepared: Prepared, file: Path) -> tuple[RuntimeAgreement, ...]:
-        return agreements(prepared, next((self._output / "variants").glob("*.onnx"), file), self._progress)
 
     def _lap(self, name: str, since: float) -> None:
         self._seconds[name] = round(time.monotonic() - since, 3)

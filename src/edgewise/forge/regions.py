@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from edgewise.contracts.recipe import Format
-from edgewise.forge.graph import Graph, attribute, clip_bounds
+from edgewise.forge.graph import Graph, attribute, captured, clip_bounds
 
 
 class Kind(StrEnum):
@@ -41,7 +41,7 @@ class Region(msgspec.Struct, frozen=True, kw_only=True):
     op: str
     nodes: tuple[int, ...]
     inputs: tuple[str, ...]
-    """Activation inputs that would be quantized, in the order of the anchor's inputs."""
+    """Activation inputs in the order of the anchor's inputs; those of a float region are read as floats."""
     output: str
     raw_output: str
     """What the anchor itself writes, before an absorbed Relu or Clip."""
@@ -182,15 +182,18 @@ def _moves_only(node: onnx.NodeProto) -> bool:
 
 
 def _plain(graph: Graph, index: int, node: onnx.NodeProto, kind: Kind) -> Region:
-    activations = [name for name in node.input if name and name not in graph.constants]
-    inputs = activations[:1] if kind in (Kind.PASS, Kind.LSTM) else activations
+    inputs = [name for name in node.input if name and name not in graph.constants]
+    if kind in (Kind.PASS, Kind.LSTM):
+        inputs = inputs[:1]
+    elif kind is Kind.FLOAT:
+        inputs += [name for name in captured(node) if name not in graph.constants]
     output = next((name for name in node.output if name), node.name)
     return Region(
         name=output,
         kind=kind,
         op=node.op_type,
         nodes=(index,),
-        inputs=() if kind is Kind.FLOAT else tuple(inputs),
+        inputs=tuple(dict.fromkeys(inputs)) if kind is Kind.FLOAT else tuple(inputs),
         output=output,
         raw_output=output,
     )

@@ -171,11 +171,15 @@ def test_the_front_starts_at_fp32_and_knows_measured_from_screened() -> None:
     assert "fp32: distance 0, speed 1" in text_of(html)
 
 
-def test_a_candidate_with_the_outputs_of_fp32_is_on_the_front() -> None:
-    folded = candidate("fp32 folded", speedup=3.0, divergence=0.0)
-    html = page(run(candidates=(candidate("fp32"), folded)))
-    assert "dot best" in html
-    assert "fp32 folded: 3.00x" in text_of(html)
+@pytest.mark.parametrize("noise", [0.0, 1e-14])
+def test_a_candidate_with_the_outputs_of_fp32_is_on_the_front(noise: float) -> None:
+    folded = candidate("fp32 folded", speedup=3.0, divergence=noise)
+    other = candidate("placed 1", speedup=2.0, divergence=0.01)
+    html = page(run(candidates=(candidate("fp32"), folded, other)))
+    assert html.count("dot best") == 1
+    plot = text_of(html).partition("Speed against")[2].partition("What each region")[0]
+    assert "fp32 folded: 3.00x" in plot
+    assert ">1e-" not in html  # the axis is that of the others
 
 
 def test_a_front_of_slower_candidates_is_drawn() -> None:

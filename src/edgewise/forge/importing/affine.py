@@ -31,14 +31,7 @@ class _Affine(msgspec.Struct, frozen=True):
 
 
 def fold_affine(model: onnx.ModelProto) -> int:
-    """Fold until nothing is left to fold; return how many nodes are gone."""
-    total = 0
-    while folded := _fold_once(model):
-        total += folded
-    return total
-
-
-def _fold_once(model: onnx.ModelProto) -> int:
+    """Fold what can be folded in one go, and return how many nodes are gone; call it until none is."""
     graph = Graph(model)
     dead: list[int] = []
     touched: set[int] = set()
@@ -58,34 +51,37 @@ def _fold_once(model: onnx.ModelProto) -> int:
 
 
 def _affine(graph: Graph, node: onnx.NodeProto, follower: onnx.NodeProto) -> _Affine | None:
-    """Return what a node does to the channels of the weighted node before it."""
+    """Return what a node does to the channels of the weighted node before it, or None if something else."""
     if follower.domain or node.output[0] not in graph.float_tensors:
         return None
     if follower.op_type == "BatchNormalization":
         return _batch_norm(graph, node, follower)
     if follower.op_type not in ("Mul", "Div", "Add", "Sub") or len(set(follower.input)) != 2:
         return None
-    own = list(follower.input).index(node.output[0])
-    other = follower.input[1 - own]
-    if other not in graph.constants or (own == 1 and follower.op_type == "Div"):
-        return None
-    value = _per_channel(graph, node, graph.constants[other])
-    if value is None:
-        return None
+    first = follower.input[0] == node.output[0]
+    constant = graph.constants.get(follower.input[1 if first else 0])
+    value = _per_channel(graph, node, constant) if constant is not None else None
+    return _of_operator(follower.op_type, value, first=first) if value is not None else None
+
+
+def _of_operator(kind: str, value: Array, *, first: bool) -> _Affine | None:
+    """Return what an operator with a constant does to its other input, the `first` or the second."""
     zero, one = np.zeros(1), np.ones(1)
-    match follower.op_type:
-        case "Mul":
-            return _Affine(value, zero)
-        case "Div":
-            return _Affine(1.0 / value, zero) if (value != 0).all() else None
-        case "Add":
-            return _Affine(one, value)
-        case _:  # Sub, either way round
-            return _Affine(one, -value) if own == 0 else _Affine(-one, value)
+    known = {
+        ("Mul", True): _Affine(value, zero),
+        ("Mul", False): _Affine(value, zero),
+        ("Add", True): _Affine(one, value),
+        ("Add", False): _Affine(one, value),
+        ("Sub", True): _Affine(one, -value),
+        ("Sub", False): _Affine(-one, value),
+    }
+    if kind == "Div" and first and (value != 0).all():
+        return _Affine(1.0 / value, zero)
+    return known.get((kind, first))
 
 
 def _batch_norm(graph: Graph, node: onnx.NodeProto, norm: onnx.NodeProto) -> _Affine | None:
-    if norm.input[0] != node.output[0] or attribute(norm, "training_mode", 0) or len(list(filter(None, norm.output))) > 1:
+    if norm.input[0] != node.output[0] or attribute(norm, "training_mode", 0) or any(norm.output[1:]):
         return None
     if any(name not in graph.constants for name in norm.input[1:]):
         return None

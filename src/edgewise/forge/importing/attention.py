@@ -84,7 +84,7 @@ class _Writer:
         before: list[onnx.NodeProto] = []
         sources, bias = self._biases(match)
         inputs = [*sources, bias]
-        if match.mask in self._padding:
+        if match.mask and match.mask in self._padding:
             inputs += [self._tokens(self._padding[match.mask], before)]
         elif match.mask:
             inputs += ["", self._mask(match, match.mask, before)]

@@ -103,28 +103,37 @@ def _scores(graph: Graph, name: str) -> _Scores | None:
     node = _producer(graph, name)
     if node is None or graph.sole_consumer(name) is None:
         return None
-    match node.op_type:
-        case "MatMul":
-            return None if any(each in graph.constants for each in node.input) else _Scores(node)
-        case "Mul" | "Div":
-            factored = _factored(graph, node)
-            inner = _scores(graph, factored[0]) if factored else None
-            # A factor over the sum of scores and mask would have to be applied to the mask as well.
-            if factored is None or inner is None or inner.mask is not None:
-                return None
-            return msgspec.structs.replace(inner, scale=inner.scale * factored[1])
-        case "Add":
-            for scores, mask in (node.input, reversed(node.input)):
-                inner = _scores(graph, scores)
-                if inner is not None and inner.mask is None:
-                    return msgspec.structs.replace(inner, mask=Mask(mask))
-        case "Where":
-            for position in (1, 2):
-                blocked = graph.scalar(node.input[3 - position])
-                inner = _scores(graph, node.input[position])
-                if inner is not None and inner.mask is None and blocked is not None and blocked <= MASKING:
-                    return msgspec.structs.replace(inner, mask=Mask(node.input[0], blocked, position == 2))
+    if node.op_type == "MatMul":
+        return None if any(each in graph.constants for each in node.input) else _Scores(node)
+    if node.op_type in ("Mul", "Div"):
+        factored = _factored(graph, node)
+        inner = _unmasked(graph, factored[0]) if factored else None
+        # A factor over the sum of scores and mask would have to be applied to the mask as well.
+        return msgspec.structs.replace(inner, scale=inner.scale * factored[1]) if factored and inner else None
+    for scores, mask in _masked(graph, node):
+        inner = _unmasked(graph, scores)
+        if inner is not None:
+            return msgspec.structs.replace(inner, mask=mask)
     return None
+
+
+def _masked(graph: Graph, node: onnx.NodeProto) -> list[tuple[str, Mask]]:
+    """Return the ways in which a node may mask scores: what would be the scores, and what the mask."""
+    if node.op_type == "Add":
+        left, right = node.input
+        return [(left, Mask(right)), (right, Mask(left))]
+    found = []
+    if node.op_type == "Where":
+        for position in (1, 2):
+            blocked = graph.scalar(node.input[3 - position])
+            if blocked is not None and blocked <= MASKING:
+                found.append((node.input[position], Mask(node.input[0], blocked, position == 2)))
+    return found
+
+
+def _unmasked(graph: Graph, name: str) -> _Scores | None:
+    inner = _scores(graph, name)
+    return inner if inner is not None and inner.mask is None else None
 
 
 def _cut(graph: Graph, name: str, order: tuple[int, ...]) -> Cut | None:

@@ -16,6 +16,7 @@ from edgewise.forge.importing.external import check_external
 from edgewise.forge.importing.limits import GIB, MAX_MODEL_BYTES
 from edgewise.forge.importing.structure import check_order, check_sizes
 from edgewise.forge.importing.supported import check_supported
+from edgewise.forge.importing.tensors import is_external, tensors
 
 _FIRST_LINE = 300
 # What people hand over instead of an ONNX file, by how it begins; TFLite says so from byte 4 on.
@@ -48,7 +49,7 @@ def read_checked(path: Path) -> tuple[onnx.ModelProto, int]:
     check_order(model.graph, path.name)
     external = check_external(model, path.parent)
     try:
-        onnx.checker.check_model(str(path))
+        onnx.checker.check_model(_for_checker(model, path))
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"{path.name}: {_words(error)}",
@@ -56,6 +57,26 @@ def read_checked(path: Path) -> tuple[onnx.ModelProto, int]:
             next_step="run onnx.checker on it and export it again",
         ) from error
     return model, external
+
+
+def _for_checker(model: onnx.ModelProto, path: Path) -> onnx.ModelProto | str:
+    """Return what to check: the file, which need not be serialised again, unless it leaves out shapes.
+
+    The checker insists on shapes of inputs and outputs, which runtimes infer and some exporters leave out.
+    """
+    values = (*model.graph.input, *model.graph.output)
+    if all(value.type.tensor_type.HasField("shape") for value in values if value.type.HasField("tensor_type")):
+        return str(path)
+    stated = onnx.ModelProto()
+    stated.CopyFrom(model)
+    for value in (*stated.graph.input, *stated.graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    for tensor in tensors(stated):
+        # The checker would look for the files in the folder that this process runs in.
+        if is_external(tensor):
+            tensor.CopyFrom(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[0], raw_data=b""))
+    return stated
 
 
 def _parse(path: Path) -> onnx.ModelProto:
@@ -78,7 +99,7 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise ModelError(
             f"{path.name}: not a readable ONNX file" + (f": it looks like {other}" if other else f" ({error})"),
             required="a whole ONNX protobuf",
-            next_step="export the model as ONNX" if other else "export the model again; copy it again if it was cut short",
+            next_step="export the model as ONNX" if other else "export it again; copy it again if it was cut short",
         ) from error
 
 

@@ -6,18 +6,16 @@ imports nothing of the workshop but what it uses, so that it starts in a fractio
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
-import msgspec
 import onnx
 
 from edgewise.errors import EdgewiseError, HostileModelError, ModelError
 from edgewise.forge.cache import digest
 from edgewise.forge.importing.checks import read_checked
 from edgewise.forge.importing.limits import GIB, limit, memory_limit
-from edgewise.forge.importing.messages import Answer, Question, Refusal
+from edgewise.forge.importing.messages import Answer, Question, Refusal, serve
+from edgewise.forge.importing.naming import part_names
 from edgewise.forge.importing.normalise import normalise
 
 ORIGINAL = "original.onnx"
@@ -34,10 +32,11 @@ def answer(question: Question) -> Answer:
         if external:
             limit(path.stat().st_size + external)
             onnx.load_external_data_for_model(model, str(path.parent))
+        rewritten = part_names(model) or bool(external)
         whole = model.SerializeToString(deterministic=True)
-        if external:
+        if rewritten:
             (folder / ORIGINAL).write_bytes(whole)
-        done, notes = normalise(model, original=folder / ORIGINAL if external else path, shapes=question.inputs)
+        done, notes = normalise(model, original=folder / ORIGINAL if rewritten else path, shapes=question.inputs)
         normal = done.SerializeToString(deterministic=True)
         (folder / NORMALISED).write_bytes(normal)
     except EdgewiseError as error:
@@ -54,7 +53,7 @@ def answer(question: Question) -> Answer:
                 )
             )
         )
-    return Answer(digest=digest(whole, normal), rewritten=bool(external), notes=notes)
+    return Answer(digest=digest(whole, normal), rewritten=rewritten, notes=notes)
 
 
 def _too_large(path: Path) -> HostileModelError:
@@ -65,14 +64,5 @@ def _too_large(path: Path) -> HostileModelError:
     )
 
 
-def serve() -> None:
-    """Answer one question. What libraries print goes to stderr, so that stdout holds the answer alone."""
-    reply = os.dup(1)
-    os.dup2(2, 1)
-    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
-    with os.fdopen(reply, "wb") as stream:
-        stream.write(msgspec.json.encode(answer(question)))
-
-
 if __name__ == "__main__":
-    serve()
+    serve(answer)

@@ -42,7 +42,8 @@ def locate(path: str, *, base: Path) -> Path | Module:
     if found["module"].endswith(".py"):
         module = found["module"].removesuffix(".py")
         raise ModelError(
-            f"{path}: a file and a function", required=_EITHER,
+            f"{path}: a file and a function",
+            required=_EITHER,
             next_step=f"write {module}:{found['function']}, which is looked for in {base}",
         )
     return Module(found["module"], found["function"])

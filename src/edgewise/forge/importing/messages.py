@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
+
 import msgspec
 
 from edgewise import errors
@@ -30,9 +34,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, error: EdgewiseError) -> Refusal:
         """Take an error apart."""
-        return cls(
-            kind=type(error).__name__, found=error.found, required=error.required, next_step=error.next_step
-        )
+        return cls(kind=type(error).__name__, found=error.found, required=error.required, next_step=error.next_step)
 
     def error(self) -> EdgewiseError:
         """Put the error together again; a class that this package does not have becomes WorkerError."""
@@ -51,3 +53,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The user's model stands as one file in the folder, for its own is not a single one."""
     notes: tuple[str, ...] = ()
     refusal: Refusal | None = None
+
+
+def serve(answer: Callable[[Question], Answer]) -> None:
+    """Answer one question. What libraries print goes to stderr, so that stdout holds the answer alone."""
+    reply = os.dup(1)
+    os.dup2(2, 1)
+    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    with os.fdopen(reply, "wb") as stream:
+        stream.write(msgspec.json.encode(answer(question)))

@@ -15,6 +15,18 @@ def name_nodes(graph: onnx.GraphProto, prefix: str = "") -> None:
             name_nodes(inner, f"{node.name}/{position}/")
 
 
+def part_names(model: onnx.ModelProto) -> bool:
+    """Give nodes of the same name names of their own, which ONNX Runtime insists on; say whether any had."""
+    seen: set[str] = set()
+    changed = False
+    for position, node in enumerate(model.graph.node):
+        if node.name and node.name in seen:
+            node.name = f"{node.name}#{position}"
+            changed = True
+        seen.add(node.name)
+    return changed
+
+
 def sort_stored(model: onnx.ModelProto) -> None:
     """Put initializers and value infos in order of their names, and drop those of what is gone."""
     graph = model.graph

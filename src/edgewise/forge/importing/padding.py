@@ -99,9 +99,9 @@ def _says(seen: Array, mask: Mask, *, shown: Array) -> bool:
 
 def _random(value: onnx.ValueInfoProto, batch: int, tokens: int, rng: np.random.Generator) -> Array:
     tensor = value.type.tensor_type
-    free = [batch, *(tokens for _ in tensor.shape.dim[1:])]
     shape = [
-        axis.dim_value if axis.HasField("dim_value") else size for axis, size in zip(tensor.shape.dim, free, strict=True)
+        axis.dim_value if axis.HasField("dim_value") else (tokens if position else batch)
+        for position, axis in enumerate(tensor.shape.dim)
     ]
     values: Array = rng.integers(0, 2, shape).astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     # Some models answer NaN where every token is padding.

@@ -75,21 +75,19 @@ def canonical_gemms(model: onnx.ModelProto) -> bool:
 
 def drop_unused(model: onnx.ModelProto) -> None:
     """Remove nodes and initializers that no output depends on."""
-    wanted = {each.name for each in model.graph.output}
-    keep = []
-    for node in reversed(model.graph.node):
-        if any(name in wanted for name in node.output):
-            keep.append(node)
-            wanted.update(node.input)
-            for inner in subgraphs(node):
-                wanted.update(_read_inside(inner))
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(keep)]
-    initializers = [each for each in model.graph.initializer if each.name in wanted]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    kept = [onnx.TensorProto.FromString(each.SerializeToString()) for each in initializers]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    graph = model.graph
+    wanted = {each.name for each in graph.output}
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
+        if not any(name and name in wanted for name in node.output):
+            del graph.node[index]
+            continue
+        wanted.update(node.input)
+        for inner in subgraphs(node):
+            wanted.update(_read_inside(inner))
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in wanted:
+            del graph.initializer[index]
 
 
 def _covers(node: onnx.NodeProto, shape: tuple[int | None, ...]) -> bool:

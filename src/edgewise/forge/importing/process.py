@@ -25,12 +25,16 @@ _QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS"
 
 
 class Ended(Exception):  # noqa: N818 - told apart by the caller, who knows what it means for the user
-    """A child ended without an answer: `why` says how, `said` is the last line it wrote."""
+    """A child ended without an answer.
 
-    def __init__(self, why: str, said: str = "") -> None:
-        """Keep both."""
+    `why` says how, `said` is the last line it wrote; `raised` where it was an exception of Python.
+    """
+
+    def __init__(self, why: str, said: str = "", *, raised: bool = False) -> None:
+        """Keep all."""
         self.why = why
         self.said = said
+        self.raised = raised
         super().__init__(why, said)
 
 
@@ -71,7 +75,7 @@ def ask(child: Path, question: Question, *, environment: Mapping[str, str], time
             _kill(process)
             raise
     if process.returncode:
-        raise Ended(_how(process.returncode), _last_line(folder / _STDERR))
+        raise Ended(_how(process.returncode), _last_line(folder / _STDERR), raised=process.returncode == 1)
     try:
         answer = msgspec.json.decode(answered, type=Answer)
     except msgspec.DecodeError as error:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-from edgewise.errors import HostileModelError, OutputError
+from edgewise.errors import HostileModelError, ModelError, OutputError
 from edgewise.forge.importing import child
 from edgewise.forge.importing.limits import WALL_S
 from edgewise.forge.importing.locate import Module, locate
 from edgewise.forge.importing.messages import Answer, Question
-from edgewise.forge.importing.module import export
 from edgewise.forge.importing.process import Ended, ask, bare_environment
+from edgewise.forge.importing.torch_module import export
 
 _CHILD = Path(__file__).with_name("child.py")
 
@@ -49,10 +49,10 @@ def import_model(path: str, *, base: Path, inputs: dict[str, tuple[int, ...]], w
     located = locate(path, base=base)
     with _scratch(work) as folder:
         if isinstance(located, Module):
-            file = export(located, base=base, inputs=inputs, folder=folder)
+            file, notes = export(located, base=base, inputs=inputs, folder=folder)
             shapes: dict[str, tuple[int, ...]] = {}
         else:
-            file, shapes = located, inputs
+            file, notes, shapes = located, (), inputs
         answer = _read(Question(model=str(file), inputs=shapes, folder=str(folder)))
         # Both stand in full in a folder of the same disk, so that each arrives whole or not at all.
         written = {name: folder / name for name in (child.ORIGINAL, child.NORMALISED) if (folder / name).exists()}
@@ -61,7 +61,7 @@ def import_model(path: str, *, base: Path, inputs: dict[str, tuple[int, ...]], w
         original=moved.get(child.ORIGINAL, file),
         normalised=moved[child.NORMALISED],
         digest=answer.digest,
-        notes=answer.notes,
+        notes=(*notes, *answer.notes),
     )
 
 
@@ -71,6 +71,12 @@ def _read(question: Question) -> Answer:
     try:
         return ask(_CHILD, question, environment=bare_environment(Path(question.folder)), timeout_s=WALL_S)
     except Ended as error:
+        if error.raised:
+            raise ModelError(
+                f"{name}: it cannot be imported: {error.said}",
+                required="a model that onnx.checker and ONNX Runtime accept, in a form that edgewise knows",
+                next_step="check it with both; where they accept it, please report this message with the model",
+            ) from error
         raise HostileModelError(
             f"{name}: reading it {error.why}" + (f": {error.said}" if error.said else ""),
             required="a file that can be parsed, checked and run within limits of memory and time",

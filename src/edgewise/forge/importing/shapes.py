@@ -1,15 +1,13 @@
-"""Sizes: those that the user gives, those that inference finds, and what they make constant."""
+"""Sizes: those that the user gives and those that inference finds."""
 
 from __future__ import annotations
 
 import difflib
 
-import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from edgewise.errors import ModelError
-from edgewise.forge.graph import attribute
 
 # Inference reads the values of small constants (axes, target shapes), never weights.
 _SMALL_BYTES = 1 << 12
@@ -29,15 +27,14 @@ def static_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) ->
                 required=f"names among {', '.join(values)}",
                 next_step=f"did you mean {close[0]!r}?" if close else "correct the name",
             )
-    # A list, not a generator: every input is to be written.
-    changed = any([_fix(value, shapes.get(value.name)) for value in values.values()])
-    if changed:
+    changed = [_fix(value, shapes.get(value.name)) for value in values.values()]
+    if any(changed):
         del model.graph.value_info[:]
         for value in model.graph.output:
             for axis in value.type.tensor_type.shape.dim:
                 if axis.HasField("dim_param"):
                     axis.ClearField("dim_param")
-    return changed
+    return any(changed)
 
 
 def _fix(value: onnx.ValueInfoProto, given: tuple[int, ...] | None) -> bool:
@@ -107,50 +104,3 @@ def _lift(model: onnx.ModelProto) -> list[tuple[onnx.TensorProto, bytes]]:
             tensor.data_location = TensorProto.EXTERNAL
             tensor.external_data.add(key="location", value="lifted")
     return lifted
-
-
-def fold_known_sizes(model: onnx.ModelProto) -> bool:
-    """Make constants of sizes that are picked out of a Shape and that inference knows.
-
-    Exporters compute head sizes and scales from shapes of which another axis is dynamic; folding
-    takes a Shape as a whole, so none of that would ever fold.
-    """
-    graph = model.graph
-    dims = {
-        value.name: [axis.dim_value if axis.HasField("dim_value") else None for axis in value.type.tensor_type.shape.dim]
-        for value in (*graph.value_info, *graph.input)
-        if value.type.tensor_type.HasField("shape")
-    }
-    values = {each.name: numpy_helper.to_array(each) for each in graph.initializer if len(each.dims) < 2}
-    sizes: dict[str, list[int | None]] = {}
-    changed = False
-    for node in graph.node:
-        if node.op_type == "Shape" and not node.domain and node.input[0] in dims:
-            start, end = attribute(node, "start", 0), attribute(node, "end", None)
-            sizes[node.output[0]] = list(dims[node.input[0]][start:end])
-            continue
-        picked = _picked(node, sizes, values)
-        if picked is None or any(size is None for size in picked.reshape(-1)):
-            continue
-        constant = numpy_helper.from_array(picked.astype(np.int64), f"{node.output[0]}/value")
-        node.CopyFrom(onnx.helper.make_node("Constant", [], [node.output[0]], name=node.name, value=constant))
-        changed = True
-    return changed
-
-
-def _picked(
-    node: onnx.NodeProto, sizes: dict[str, list[int | None]], values: dict[str, np.ndarray]
-) -> np.ndarray | None:
-    """Return what a Gather or Slice of constant indices takes from a Shape."""
-    if not node.input or node.input[0] not in sizes or any(name not in values for name in node.input[1:]):
-        return None
-    given = np.array(sizes[node.input[0]], dtype=object)
-    rest = [values[name] for name in node.input[1:]]
-    if node.op_type == "Gather" and attribute(node, "axis", 0) == 0:
-        inside = (rest[0] >= -len(given)) & (rest[0] < len(given))
-        return np.asarray(given[rest[0]], dtype=object) if inside.all() else None
-    if node.op_type == "Slice" and len(rest) >= 2 and all(each.size == 1 for each in rest):
-        start, end = int(rest[0].item()), int(rest[1].item())
-        step = int(rest[3].item()) if len(rest) > 3 else 1
-        return given[start:end:step] if step == 1 else None
-    return None

@@ -16,7 +16,7 @@ MAX_NODES = 200_000
 MAX_ELEMENTS = 2**31
 
 # Where a tensor's numbers stand if not in raw_data. Complex numbers take two entries.
-_FIELDS = {
+_FIELDS: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
     TensorProto.COMPLEX64: "float_data",
     TensorProto.DOUBLE: "double_data",
@@ -62,7 +62,8 @@ def check_order(graph: onnx.GraphProto, name: str, outer: frozenset[str] = froze
         twice = _first_twice(names)
         if twice is not None:
             raise ModelError(
-                f"{name}: the {kind} {twice!r} stands there twice", required=f"{kind}s with names of their own",
+                f"{name}: the {kind} {twice!r} stands there twice",
+                required=f"{kind}s with names of their own",
                 next_step="export the model again",
             )
     known = {*outer, *initial, *(each.name for each in graph.input)}
@@ -72,7 +73,8 @@ def check_order(graph: onnx.GraphProto, name: str, outer: frozenset[str] = froze
     for value in graph.output:
         if value.name not in known:
             raise ModelError(
-                f"{name}: nothing writes the output {value.name!r}", required="outputs that the graph computes",
+                f"{name}: nothing writes the output {value.name!r}",
+                required="outputs that the graph computes",
                 next_step="export the model again",
             )
 
@@ -92,7 +94,8 @@ def _check_node(node: onnx.NodeProto, name: str, known: set[str], written: set[s
     for tensor in node.output:
         if tensor and tensor in known:
             raise ModelError(
-                f"{name}: tensor {tensor!r} is written twice", required="each tensor written once",
+                f"{name}: tensor {tensor!r} is written twice",
+                required="each tensor written once",
                 next_step="export the model again",
             )
         known.add(tensor)
@@ -159,7 +162,7 @@ def _check_data(tensor: onnx.TensorProto, name: str) -> None:
 
 
 def _entries(tensor: onnx.TensorProto) -> int:
-    count = math.prod(tensor.dims)
+    count: int = math.prod(tensor.dims)
     if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
         return 2 * count
     if tensor.data_type in (TensorProto.UINT4, TensorProto.INT4, TensorProto.FLOAT4E2M1):

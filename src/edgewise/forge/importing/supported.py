@@ -40,8 +40,16 @@ _OTHER_FLOATS = {
 # What may be fed: numbers of the widths that data files hold.
 _FED = frozenset(
     {
-        TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.INT16, TensorProto.INT8,
-        TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64, TensorProto.BOOL,
+        TensorProto.FLOAT,
+        TensorProto.INT64,
+        TensorProto.INT32,
+        TensorProto.INT16,
+        TensorProto.INT8,
+        TensorProto.UINT8,
+        TensorProto.UINT16,
+        TensorProto.UINT32,
+        TensorProto.UINT64,
+        TensorProto.BOOL,
     }
 )
 
@@ -89,20 +97,23 @@ def _check_inputs(model: onnx.ModelProto, name: str) -> None:
     fed = [each for each in model.graph.input if each.name not in initial]
     if not fed:
         raise ModelError(
-            f"{name}: the graph has no inputs", required="at least one input to calibrate with",
+            f"{name}: the graph has no inputs",
+            required="at least one input to calibrate with",
             next_step="check that this is the right file",
         )
     for value in fed:
         if not value.type.HasField("tensor_type"):
             kind = value.type.WhichOneof("value") or "of no type"
             raise ModelError(
-                f"{name}: the input {value.name!r} is no tensor ({kind})", required="tensors as inputs",
+                f"{name}: the input {value.name!r} is no tensor ({kind})",
+                required="tensors as inputs",
                 next_step="export the model with one tensor for each input",
             )
         if value.type.tensor_type.elem_type not in (*_FED, *_OTHER_FLOATS):
             kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type)
             raise ModelError(
-                f"{name}: the input {value.name!r} is of type {kind.lower()}", required="numbers as inputs",
+                f"{name}: the input {value.name!r} is of type {kind.lower()}",
+                required="numbers as inputs",
                 next_step="cut the model behind its text or string processing",
             )
     for value in (*fed, *model.graph.output):

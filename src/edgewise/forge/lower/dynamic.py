@@ -50,7 +50,7 @@ def write_dynamic(builder: Builder, graph: Graph, region: Region, parameters: Pa
     if bias is not None:
         inputs.append(builder.constant(f"{region.name}/bias", bias.astype(np.float32)))
     output = region.raw_output if region.bounds else region.output
-    builder.microsoft("MatMulIntegerToFloat", inputs, [output], name=region.name)
+    builder.microsoft("MatMulIntegerToFloat", inputs, [output], name=output)
     if region.bounds:
         builder.copy(graph.nodes[region.nodes[-1]])
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 
 from edgewise.contracts.recipe import Format, Recipe, RegionRecipe
+from edgewise.errors import ModelError
 from edgewise.forge.graph import Graph, attribute
 from edgewise.forge.lower.builder import Builder
 from edgewise.forge.lower.dynamic import write_dynamic, write_dynamic_lstm
@@ -29,6 +30,12 @@ def lower(graph: Graph, regions: tuple[Region, ...], recipe: Recipe, parameters:
     for region in regions:
         plan = plans.get(region.name)
         form = plan.format if plan else Format.FP32
+        if form not in region.formats:
+            raise ModelError(
+                f"region {region.name!r} ({region.op}) has no {form} kernel",
+                required=f"one of {', '.join(region.formats)}",
+                next_step="leave this region in fp32",
+            )
         if form in STATIC:
             static.write(region)
         else:

@@ -58,7 +58,10 @@ class StaticWriter:
     def write(self, region: Region) -> None:
         """Write one static region and, where floats are read behind it, the way back."""
         if region.kind is Kind.MATMUL or (region.kind is Kind.GEMM and not self._reads_integers(region.output)):
-            self._write_matmul(region)
+            if self._grid(region.inputs[0]).dtype.itemsize == 1:
+                self._write_matmul(region)
+            else:
+                self._write_wide_matmul(region)
             return
         raw = f"{region.output}/raw"
         node = self._graph.nodes[region.anchor]
@@ -175,7 +178,27 @@ class StaticWriter:
         if bias is not None:
             inputs.append(self._builder.constant(f"{region.name}/bias", bias.astype(np.float32)))
         output = region.raw_output if region.bounds else region.output
-        self._builder.microsoft("MatMulIntegerToFloat", inputs, [output], name=region.name)
+        self._builder.microsoft("MatMulIntegerToFloat", inputs, [output], name=output)
+        if region.bounds:
+            self._builder.copy(self._graph.nodes[region.nodes[-1]])
+        if self._reads_integers(region.output):
+            self._quantize(region.output, region.output)
+
+    def _write_wide_matmul(self, region: Region) -> None:
+        """Write a MatMul of 16-bit activations: MatMulIntegerToFloat takes 8 bits only."""
+        bias = self._bias(region)
+        output = region.raw_output if region.bounds else region.output
+        inputs = [self._integers_of(region.inputs[0]), self._weight(region)]
+        node = self._graph.nodes[region.anchor]
+        added = [] if bias is None else [self._builder.constant(f"{region.name}/bias", bias.astype(np.float32))]
+        if region.kind is Kind.GEMM:
+            self._builder.copy(node, inputs=[*inputs, *added], outputs=[output])
+        elif added:
+            product = f"{region.name}/product"
+            self._builder.copy(node, inputs=inputs, outputs=[product])
+            self._builder.node("Add", [product, *added], [output], name=output)
+        else:
+            self._builder.copy(node, inputs=inputs, outputs=[output])
         if region.bounds:
             self._builder.copy(self._graph.nodes[region.nodes[-1]])
         if self._reads_integers(region.output):

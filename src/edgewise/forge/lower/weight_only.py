@@ -47,7 +47,7 @@ def write_weight_only(
         "block_size": block,
         "accuracy_level": _ACCURACY_LEVEL,
     }
-    builder.microsoft("MatMulNBits", inputs, [product], name=region.name, **attributes)
+    builder.microsoft("MatMulNBits", inputs, [product], name=product, **attributes)
     if bias is not None:
         added = builder.constant(f"{region.name}/bias", bias.astype(np.float32))
         output = region.raw_output if region.bounds else region.output

@@ -11,6 +11,8 @@ from edgewise.forge.report.scale import Scale, linear_scale, log_scale, tick_tex
 _WIDTH, _HEIGHT = 860, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 20, 96
 _FP32_X = _LEFT + 14
+_NOISE = 1e-7
+"""Distances below this share of the largest are rounding of float32, as a folded model has: they count as none."""
 _LINE, _LABEL, _MOST_CHARACTERS = 15, 160, 26
 _STRIP = 26
 """Height of the strip below the plot for candidates that were judged and not timed."""
@@ -24,7 +26,8 @@ def front(run: Run) -> Html | None:
     if not placed:
         return None
     far = [each.divergence for each in (*placed, *screened) if each.divergence]
-    across = log_scale(far or [1e-6, 1.0], _LEFT + 40, _WIDTH - _RIGHT)
+    seen = [each for each in far if each > max(far) * _NOISE] or [1e-6, 1.0]
+    across = log_scale(seen, _LEFT + 40, _WIDTH - _RIGHT)
     up = linear_scale([1.0, *(each.speedup for each in placed if each.speedup)], _HEIGHT - _BOTTOM, _TOP, room=0.12)
     best = _best(placed)
     parts = [
@@ -51,7 +54,8 @@ def front(run: Run) -> Html | None:
 
 def _x(each: Candidate, across: Scale) -> float:
     """Return where a candidate stands; one with the outputs of fp32 stands above it, left of the logarithms."""
-    return across.at(each.divergence) if each.divergence else _FP32_X
+    far = each.divergence or 0.0
+    return across.at(far) if far >= across.low else _FP32_X
 
 
 def _best(candidates: list[Candidate]) -> list[Candidate]:

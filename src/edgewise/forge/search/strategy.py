@@ -202,15 +202,29 @@ def sweep(bench: Bench, costs: Costs, *, count: int) -> list[Placement]:
     def rank(placement: Placement) -> tuple[float, float]:
         return predicted_us(bench.regions, costs, placement, outputs), noise_of(costs, placement)
 
-    placements = sorted((each for each in found.values() if rank(each)[0] < time * _WORTH_IT), key=rank)
-    # Where time is saved most the choice will fall: all of the fast half, the rest evenly.
-    fast, slow = placements[: count // 2], placements[count // 2 :]
-    picked = np.unique(np.linspace(0, len(slow) - 1, min(count - len(fast), len(slow))).round().astype(int))
-    return [*fast, *(slow[at] for at in picked)]
+    ordered = sorted((each for each in found.values() if rank(each)[0] < time * _WORTH_IT), key=rank)
+    return _spread(ordered, [rank(each)[1] for each in ordered], count)
+
+
+def _spread(placements: list[Placement], noise: Sequence[float], count: int) -> list[Placement]:
+    """Return at most `count` placements, fastest first, that each promise clearly less noise than the one before.
+
+    "Clearly" is the smallest step, of those tried, that leaves no more than `count`.
+    """
+    kept = placements
+    for step in (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3):
+        kept, last = [], float("inf")
+        for placement, level in zip(placements, noise, strict=True):
+            if level < last * step:
+                kept.append(placement)
+                last = level
+        if len(kept) <= count:
+            break
+    return kept[:count]
 
 
 def styles_of(base: Style, *, corrected: bool) -> list[tuple[str, Style]]:
-    """Return the corrections to try on a placement: none, biases, rounding, both."""
+    """Return the corrections to try on a placement: biases, rounding, both."""
     if not corrected:
         return [("", base)]
     return [
@@ -218,8 +232,7 @@ def styles_of(base: Style, *, corrected: bool) -> list[tuple[str, Style]]:
             " ".join(filter(None, ("gptq" if rounding is Rounding.GPTQ else "", "bc" if bias else ""))),
             msgspec.structs.replace(base, rounding=rounding, bias_correction=bias),
         )
-        for rounding in (Rounding.NEAREST, Rounding.GPTQ)
-        for bias in (False, True)
+        for rounding, bias in ((Rounding.NEAREST, True), (Rounding.GPTQ, False), (Rounding.GPTQ, True))
     ]
 
 

@@ -1,0 +1,412 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgewise.errors import ModelError
+from edgewise.forge.graph import Graph
+from edgewise.forge.importing import normalise as under_test
+from edgewise.forge.importing.checks import read_checked
+from edgewise.forge.importing.normalise import normalise
+from edgewise.runtimes.onnxruntime_ import OnnxRuntime
+from tests.unit.importing.models import Array, conv_model, floats, model_of, node
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def normalised(
+    folder: Path, model: onnx.ModelProto, shapes: Shapes | None = None
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Write, check and normalise a model; hold it against the original on inputs of the test's own."""
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    checked, _ = read_checked(path)
+    done, notes = normalise(checked, original=path, shapes=shapes or {})
+    assert_same(path, done)
+    if all(each.type.tensor_type.HasField("shape") for each in done.graph.output):
+        onnx.checker.check_model(done)
+    return done, notes
+
+
+def assert_same(original: Path, done: onnx.ModelProto, tolerance: float = 1e-5) -> None:
+    before, after = OnnxRuntime().load(original), OnnxRuntime().load(done.SerializeToString())
+    assert [each.name for each in before.inputs] == [each.name for each in after.inputs]
+    assert [each.name for each in before.outputs] == [each.name for each in after.outputs]
+    feeds = {
+        each.name: example(each.dtype, [3 if size is None else size for size in each.shape]) for each in after.inputs
+    }
+    for mine, theirs in zip(before.run(feeds), after.run(feeds), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=tolerance * float(np.abs(mine).max()))
+
+
+def example(dtype: str, shape: Sequence[int]) -> Array:
+    rng = np.random.default_rng(11)
+    return rng.standard_normal(shape).astype(dtype) if dtype == "float32" else rng.integers(0, 2, shape).astype(dtype)
+
+
+def kinds(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(each.op_type for each in model.graph.node)
+
+
+def statistics(channels: int) -> dict[str, Array]:
+    """Return what a batch norm of so many channels has learnt."""
+    return {
+        "gain": 1 + floats(channels, seed=1),
+        "offset": floats(channels, seed=2),
+        "mean": floats(channels, seed=3),
+        "variance": np.abs(floats(channels, seed=4)) + 0.1,
+    }
+
+
+NORM = node("BatchNormalization", ["c", "gain", "offset", "mean", "variance"], ["y"], epsilon=1e-3)
+SCALED = [node("Mul", ["c", "gain"], ["s"]), node("Add", ["s", "offset"], ["y"])]
+
+
+def scaling(channels: int, *tail: int) -> dict[str, Array]:
+    return {name: statistics(channels)[name].reshape(channels, *tail) for name in ("gain", "offset")}
+
+
+Inputs = dict[str, Sequence[int | str]]
+IMAGE: Inputs = {"x": ["n", 3, 8, 8]}
+ROW: Inputs = {"x": ["n", 6]}
+KERNEL = floats(4, 3, 3, 3)
+TRANSPOSED = floats(6, 2, 2, 2)
+FOLDED: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], dict[str, Array], dict[str, int]]] = {
+    "conv, norm": (
+        [node("Conv", ["x", "w", "b"], ["c"]), NORM],
+        IMAGE, {"w": KERNEL, "b": floats(4), **statistics(4)}, {"Conv": 1},
+    ),
+    "conv without bias, norm": (
+        [node("Conv", ["x", "w"], ["c"]), NORM], IMAGE, {"w": KERNEL, **statistics(4)}, {"Conv": 1},
+    ),
+    "conv, mul, add": (
+        [node("Conv", ["x", "w"], ["c"]), *SCALED], IMAGE, {"w": KERNEL, **scaling(4, 1, 1)}, {"Conv": 1},
+    ),
+    "conv, sub, div": (
+        [node("Conv", ["x", "w"], ["c"]), node("Sub", ["c", "offset"], ["s"]), node("Div", ["s", "gain"], ["y"])],
+        IMAGE, {"w": KERNEL, **scaling(4, 1, 1)}, {"Conv": 1},
+    ),
+    "conv, constant minus": (
+        [node("Conv", ["x", "w"], ["c"]), node("Sub", ["offset", "c"], ["y"])],
+        IMAGE, {"w": KERNEL, **scaling(4, 1, 1)}, {"Conv": 1},
+    ),
+    "conv, constant divided: stays": (
+        [node("Conv", ["x", "w"], ["c"]), node("Div", ["gain", "c"], ["y"])],
+        IMAGE, {"w": KERNEL, **scaling(4, 1, 1)}, {"Conv": 1, "Div": 1},
+    ),
+    "transposed conv, norm": (
+        [node("ConvTranspose", ["x", "w"], ["c"], group=3, strides=[2, 2]), NORM],
+        {"x": ["n", 6, 5, 5]}, {"w": TRANSPOSED, **statistics(6)}, {"ConvTranspose": 1},
+    ),
+    "transposed conv, mul, add": (
+        [node("ConvTranspose", ["x", "w", "b"], ["c"], group=3), *SCALED],
+        {"x": ["n", 6, 5, 5]}, {"w": TRANSPOSED, "b": floats(6), **scaling(6, 1, 1)}, {"ConvTranspose": 1},
+    ),
+    "gemm, norm": (
+        [node("Gemm", ["x", "w", "b"], ["c"], transB=1), NORM],
+        ROW, {"w": floats(5, 6), "b": floats(5), **statistics(5)}, {"Gemm": 1},
+    ),
+    "product, norm": (
+        [node("MatMul", ["x", "w"], ["c"]), NORM], ROW, {"w": floats(6, 5), **statistics(5)}, {"Gemm": 1},
+    ),
+    "product, mul, add": (
+        [node("MatMul", ["x", "w"], ["c"]), *SCALED], ROW, {"w": floats(6, 5), **scaling(5)}, {"Gemm": 1},
+    ),
+    "product of three axes, norm on the second: stays": (
+        [node("MatMul", ["x", "w"], ["c"]), NORM],
+        {"x": ["n", 4, 6]}, {"w": floats(6, 5), **statistics(4)}, {"MatMul": 1, "BatchNormalization": 1},
+    ),
+    "product of three axes, mul, add: the bias stays": (
+        [node("MatMul", ["x", "w"], ["c"]), *SCALED],
+        {"x": ["n", 4, 6]}, {"w": floats(6, 5), **scaling(5)}, {"MatMul": 1, "Add": 1},
+    ),
+    "scale over the last axis of a conv: stays": (
+        [node("Conv", ["x", "w"], ["c"]), node("Mul", ["c", "gain"], ["y"])],
+        IMAGE, {"w": KERNEL, "gain": floats(6)}, {"Conv": 1, "Mul": 1},
+    ),
+    "read by two: stays": (
+        [node("ConvTranspose", ["x", "w"], ["c"]), node("Mul", ["c", "gain"], ["s"]), node("Add", ["s", "c"], ["y"])],
+        {"x": ["n", 6, 5, 5]}, {"w": TRANSPOSED, "gain": floats(2, 1, 1)}, {"ConvTranspose": 1, "Mul": 1, "Add": 1},
+    ),
+    "norm before the conv: stays": (
+        [
+            node("BatchNormalization", ["x", "gain", "offset", "mean", "variance"], ["n"]),
+            node("Relu", ["n"], ["r"]), node("Conv", ["r", "w"], ["y"]),
+        ],
+        IMAGE, {"w": KERNEL, **statistics(3)}, {"BatchNormalization": 1, "Relu": 1, "Conv": 1},
+    ),
+    "pad, conv": (
+        [node("Pad", ["x", "p"], ["padded"]), node("Conv", ["padded", "w"], ["y"], pads=[1, 0, 0, 1])],
+        IMAGE, {"w": KERNEL, "p": np.array([0, 0, 1, 2, 0, 0, 3, 0])}, {"Conv": 1},
+    ),
+    "negative pad, conv: stays": (
+        [node("Pad", ["x", "p"], ["padded"]), node("Conv", ["padded", "w"], ["y"])],
+        IMAGE, {"w": KERNEL, "p": np.array([0, 0, -1, 2, 0, 0, 1, 0])}, {"Pad": 1, "Conv": 1},
+    ),
+    "pad with ones, conv: stays": (
+        [node("Pad", ["x", "p", "v"], ["padded"]), node("Conv", ["padded", "w"], ["y"])],
+        IMAGE, {"w": KERNEL, "p": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "v": np.array(1, np.float32)},
+        {"Pad": 1, "Conv": 1},
+    ),
+    "pad of channels, conv: stays": (
+        [node("Pad", ["x", "p"], ["padded"]), node("Conv", ["padded", "w"], ["y"])],
+        {"x": ["n", 2, 8, 8]}, {"w": KERNEL, "p": np.array([0, 1, 0, 0, 0, 0, 0, 0])}, {"Pad": 1, "Conv": 1},
+    ),
+    "mean": ([node("ReduceMean", ["x"], ["y"], axes=[2, 3])], IMAGE, {}, {"GlobalAveragePool": 1}),
+    "mean, flat, from the end": (
+        [node("ReduceMean", ["x"], ["y"], axes=[-1, -2], keepdims=0)],
+        IMAGE, {}, {"GlobalAveragePool": 1, "Flatten": 1},
+    ),
+    "mean of rows: stays": ([node("ReduceMean", ["x"], ["y"], axes=[3])], IMAGE, {}, {"ReduceMean": 1}),
+    "pool over all": ([node("AveragePool", ["x"], ["y"], kernel_shape=[8, 8])], IMAGE, {}, {"GlobalAveragePool": 1}),
+    "padded pool: stays": (
+        [node("AveragePool", ["x"], ["y"], kernel_shape=[8, 8], auto_pad="SAME_UPPER")], IMAGE, {}, {"AveragePool": 1},
+    ),
+    "clip from above 0": (
+        [node("Conv", ["x", "w"], ["c"]), node("Clip", ["c", "low", "high"], ["y"])],
+        IMAGE, {"w": KERNEL, "low": np.array(0.2, np.float32), "high": np.array(1, np.float32)}, {"Conv": 1, "Clip": 1},
+    ),
+    "dropout and identities": (
+        [node("Dropout", ["x"], ["d"]), node("Identity", ["d"], ["i"]), node("Relu", ["i"], ["y"])],
+        IMAGE, {}, {"Relu": 1},
+    ),
+    "channels last": (
+        [
+            node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]), node("Conv", ["t", "w"], ["c"]),
+            node("Transpose", ["c"], ["y"], perm=[0, 2, 3, 1]),
+        ],
+        {"x": ["n", 8, 8, 3]}, {"w": KERNEL}, {"Conv": 1, "Transpose": 2},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_what_is_folded_and_what_stays(tmp_path: Path, name: str) -> None:
+    nodes, inputs, values, left = FOLDED[name]
+    done, _ = normalised(tmp_path, model_of(nodes, inputs=inputs, values=values))
+    assert kinds(done) == left
+
+
+@pytest.mark.parametrize("opset", range(11, 23))
+def test_opsets(tmp_path: Path, opset: int) -> None:
+    done, notes = normalised(tmp_path, conv_model(opset=opset, ir=10))
+    (version,) = [each.version for each in done.opset_import if not each.domain]
+    assert version == max(17, opset)
+    assert notes == ((f"opset {opset} converted to 17",) if opset < 17 else ())
+
+
+@pytest.mark.parametrize("kind", ["Resize", "Upsample"])
+def test_resizing_of_opset_11_and_before(tmp_path: Path, kind: str) -> None:
+    scales = np.array([1, 1, 2, 2], np.float32)
+    if kind == "Upsample":  # gone with opset 10; opset 9 is refused before
+        path = tmp_path / "model.onnx"
+        model = model_of([node("Upsample", ["x", "s"], ["y"])], inputs=IMAGE, values={"s": scales}, opset=11)
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(ModelError, match="Upsample"):
+            read_checked(path)
+        return
+    nodes = [node("Resize", ["x", "none", "s"], ["y"], mode="nearest", coordinate_transformation_mode="asymmetric")]
+    model = model_of(nodes, inputs=IMAGE, values={"s": scales, "none": np.zeros(0, np.float32)}, opset=11)
+    done, _ = normalised(tmp_path, model)
+    assert kinds(done) == {"Resize": 1}
+
+
+def test_an_opset_that_cannot_be_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> onnx.ModelProto:
+        raise RuntimeError("no adapter for\nMine")
+
+    monkeypatch.setattr(onnx.version_converter, "convert_version", refuse)
+    done, notes = normalised(tmp_path, conv_model(opset=13))
+    assert kinds(done) == {"Conv": 1, "Relu": 1}
+    assert notes == ("left at opset 13, for it cannot be converted to 17: no adapter for Mine",)
+    with pytest.raises(ModelError, match="opset 11 cannot be converted to 17: no adapter for Mine"):
+        normalised(tmp_path, conv_model(opset=11))
+
+
+def test_names_and_order_depend_on_the_graph_alone(tmp_path: Path) -> None:
+    model = conv_model()
+    for position, each in enumerate(model.graph.node):
+        each.name = f"node {position}"
+    done, _ = normalised(tmp_path, model)
+    assert [each.name for each in done.graph.node] == ["c", "y"]
+    again, _ = normalised(tmp_path, conv_model())
+    assert done.SerializeToString(deterministic=True) == again.SerializeToString(deterministic=True)
+
+
+def test_constants_and_initializers_that_are_inputs(tmp_path: Path) -> None:
+    model = conv_model(ir=3)
+    for each in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(each.name, TensorProto.FLOAT, list(each.dims)))
+    del model.graph.node[:]
+    two = helper.make_node("Constant", [], ["two"], value=onnx.numpy_helper.from_array(np.array(2, np.float32)))
+    model.graph.node.extend(
+        [two, node("Conv", ["x", "w", "b"], ["c"]), node("Mul", ["c", "two"], ["d"]), node("Relu", ["d"], ["y"])]
+    )
+    done, _ = normalised(tmp_path, model)
+    assert kinds(done) == {"Conv": 1, "Relu": 1}
+    assert [each.name for each in done.graph.input] == ["x"]
+
+
+def branches(then: onnx.NodeProto, other: onnx.NodeProto) -> onnx.NodeProto:
+    value = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    made = [helper.make_graph([each], "branch", [], [value]) for each in (then, other)]
+    return node("If", ["flag"], ["z"], then_branch=made[0], else_branch=made[1])
+
+
+def test_subgraphs_keep_what_they_read(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", ["x", "w"], ["c"]),
+        branches(node("Mul", ["c", "k"], ["z"]), node("Relu", ["c"], ["z"])),
+        node("Neg", ["z"], ["y"]),
+    ]
+    model = model_of(
+        nodes,
+        inputs={**IMAGE, "flag": [1]},
+        values={"w": KERNEL, "k": floats(1)},
+        kinds={"flag": TensorProto.BOOL},
+    )
+    done, _ = normalised(tmp_path, model)
+    assert kinds(done) == {"Conv": 1, "If": 1, "Neg": 1}
+    inner = [child.name for each in done.graph.node for given in each.attribute for child in given.g.node]
+    assert len(set(inner)) == 2
+
+
+def test_a_loop(tmp_path: Path) -> None:
+    body = helper.make_graph(
+        [node("Identity", ["more"], ["go"]), node("Mul", ["state", "k"], ["next"])],
+        "body",
+        [
+            helper.make_tensor_value_info("step", TensorProto.INT64, []),
+            helper.make_tensor_value_info("more", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
+        ],
+    )
+    nodes = [node("Loop", ["times", "", "x"], ["y"], body=body)]
+    done, _ = normalised(tmp_path, model_of(nodes, inputs=ROW, values={"times": np.array(3), "k": floats(6)}))
+    assert kinds(done) == {"Loop": 1}
+
+
+def test_functions_are_inlined(tmp_path: Path) -> None:
+    model = model_of([helper.make_node("twice", ["x"], ["y"], domain="mine")], inputs=ROW)
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    body = [node("Add", ["a", "a"], ["b"])]
+    model.functions.append(helper.make_function("mine", "twice", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+    done, _ = normalised(tmp_path, model)
+    assert kinds(done) == {"Add": 1}
+    assert not done.functions
+
+
+def test_the_batch_stays_dynamic_and_given_axes_become_static(tmp_path: Path) -> None:
+    model = model_of([node("Relu", ["x"], ["y"])], inputs={"x": ["n", 3, "h", "w"]})
+    done, notes = normalised(tmp_path, model, {"x": (0, 3, 16, 16)})
+    assert Graph(done).shapes["x"] == (None, 3, 16, 16)
+    assert Graph(done).shapes["y"] == (None, 3, 16, 16)
+    assert notes == ("dynamic axes made static: x [0, 3, 16, 16]",)
+
+
+WRONG_SHAPES = {
+    "name": ({"xx": (1, 3, 8, 8)}, "names 'xx'", "did you mean 'x'"),
+    "size": ({"x": (1, 4, 8, 8)}, r"x = \[1, 4, 8, 8\]", r"\[\?, 3, 8, 8\]"),
+    "rank": ({"x": (3, 8, 8)}, r"x = \[3, 8, 8\]", r"\[\?, 3, 8, 8\]"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SHAPES)
+def test_shapes_that_do_not_go_with_the_model(tmp_path: Path, name: str) -> None:
+    given, found, right = WRONG_SHAPES[name]
+    with pytest.raises(ModelError, match=found) as caught:
+        normalised(tmp_path, conv_model(), given)
+    assert caught.match(right)
+
+
+def test_an_input_without_a_shape_needs_one(tmp_path: Path) -> None:
+    model = model_of([node("Relu", ["x"], ["y"])], inputs=ROW)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    with pytest.raises(ModelError, match="states no shape"):
+        normalised(tmp_path, model)
+    done, _ = normalised(tmp_path, model, {"x": (2, 6)})
+    assert Graph(done).shapes["x"] == (2, 6)
+
+
+def test_sizes_that_are_known_are_folded(tmp_path: Path) -> None:
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        node("Gather", ["shape", "order"], ["moved"]),
+        node("Slice", ["moved", "last", "end"], ["picked"]),
+        node("Cast", ["picked"], ["number"], to=TensorProto.FLOAT),
+        node("Sqrt", ["number"], ["root"]),
+        node("Div", ["x", "root"], ["y"]),
+    ]
+    values = {"order": np.array([0, 1]), "last": np.array([-1]), "end": np.array([2**63 - 1])}
+    done, _ = normalised(tmp_path, model_of(nodes, inputs=ROW, values=values))
+    assert kinds(done) == {"Div": 1}
+
+
+def test_layer_norms_written_out_are_found(tmp_path: Path) -> None:
+    nodes = [
+        node("ReduceMean", ["x"], ["m"], axes=[-1]),
+        node("Sub", ["x", "m"], ["d"]),
+        node("Pow", ["d", "two"], ["p"]),
+        node("ReduceMean", ["p"], ["v"], axes=[-1]),
+        node("Add", ["v", "e"], ["ve"]),
+        node("Sqrt", ["ve"], ["s"]),
+        node("Div", ["d", "s"], ["n"]),
+        node("Mul", ["n", "g"], ["ng"]),
+        node("Add", ["ng", "b"], ["y"]),
+    ]
+    values = {"two": np.array(2, np.float32), "e": np.array(1e-5, np.float32), "g": floats(6), "b": floats(6)}
+    done, _ = normalised(tmp_path, model_of(nodes, inputs=ROW, values=values, opset=13))
+    assert kinds(done) == {"LayerNormalization": 1}
+
+
+def test_every_float_tensor_is_known(tmp_path: Path) -> None:
+    done, _ = normalised(tmp_path, conv_model())
+    assert Graph(done).float_tensors == {"x", "c", "y"}
+    assert Graph(done).shapes["y"] == (None, 4, 8, 8)
+
+
+def negate(model: onnx.ModelProto) -> int:
+    """Spoil a graph as a wrong pass would."""
+    for each in model.graph.initializer:
+        if each.name == "b" and each.doc_string != "spoilt":
+            each.CopyFrom(onnx.numpy_helper.from_array(1 - onnx.numpy_helper.to_array(each), "b"))
+            each.doc_string = "spoilt"
+            return 1
+    return 0
+
+
+def test_a_wrong_graph_is_never_returned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: tuple[Callable[[onnx.ModelProto], Any], ...] = (negate,)
+    monkeypatch.setattr(under_test, "_STEPS", steps)
+    with pytest.raises(ModelError, match="normalising changed what the model computes: the output 'y' differs"):
+        normalised(tmp_path, conv_model())
+
+
+def test_a_model_that_runs_on_nothing_made_up_is_said_to_be_untried(tmp_path: Path) -> None:
+    nodes = [node("Reshape", ["x", "s"], ["r"]), node("Relu", ["r"], ["y"])]
+    model = model_of(nodes, inputs={"x": ["n"]}, values={"s": np.array([7919, -1])})
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    checked, _ = read_checked(path)
+    _, notes = normalise(checked, original=path, shapes={})
+    assert notes == ("not compared with the model as it was: it ran on none of the inputs made up for it",)
+
+
+def test_random_operators_are_no_mismatch(tmp_path: Path) -> None:
+    model = model_of([node("RandomNormalLike", ["x"], ["r"]), node("Add", ["x", "r"], ["y"])], inputs=ROW)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    checked, _ = read_checked(path)
+    done, _ = normalise(checked, original=path, shapes={})
+    assert kinds(done)["RandomNormalLike"] == 1
