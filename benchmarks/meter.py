@@ -87,7 +87,7 @@ def main() -> None:
     """Parse, measure, write the report."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--limit-mib", type=float, default=8 * 1024)
+    parser.add_argument("--limit-mib", type=float, default=10 * 1024)
     parser.add_argument("--timeout", type=float, default=1200)
     parser.add_argument("command", nargs="+")
     args = parser.parse_args()

@@ -147,8 +147,9 @@ def main() -> None:
         }
         path.write_text(json.dumps(document, indent=1) + "\n")
         show(console, task, reference, rows, verdict)
-    (args.output / "latest.json").write_bytes(path.read_bytes())
-    console.print(f"{path} (also latest.json)")
+    if set(args.tasks) == set(TASKS):
+        (args.output / "latest.json").write_bytes(path.read_bytes())
+    console.print(str(path), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ NOT_ONNX: dict[str, tuple[bytes, str]] = {
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(100), "TensorFlow Lite"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer"),
     "zeros": (bytes(1000), "not a readable ONNX file"),
+    "names that are no text": (conv_model().SerializeToString().replace(b"Conv", b"C\xff\xfev"), "not UTF-8"),
     "truncated": (conv_model().SerializeToString()[:-60], "not a readable ONNX file"),
     "only a header": (onnx.ModelProto(ir_version=8).SerializeToString(), "no nodes"),
 }

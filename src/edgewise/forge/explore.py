@@ -20,12 +20,12 @@ from edgewise.forge.judge import Reference
 from edgewise.forge.judges import Judges
 from edgewise.forge.measure.latency import Plan as Latency
 from edgewise.forge.measure.latency import interleave, speedup
-from edgewise.forge.moments import input_columns, moments
-from edgewise.forge.parameters import FloatArray
+from edgewise.forge.moments import Moments, input_columns, moments
+from edgewise.forge.parameters import FloatArray, Parameters
 from edgewise.forge.placement import Costs, Placement, predicted_us
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
-from edgewise.forge.reconstruct import bias_shifts, reconstructed
+from edgewise.forge.reconstruct import bias_shifts, reconstructed, smoothed
 from edgewise.forge.regions import Kind, Region, regions_of
 from edgewise.forge.search.bench import Bench, Trial
 from edgewise.forge.search.options import Style, offered, placed, uniform
@@ -314,15 +314,41 @@ class Explorer:
         return msgspec.structs.replace(style, methods=methods)
 
     def _correct(self, bench: Bench, offers: Offers, style: Style) -> bool:
-        """Work out reconstructed weights and bias shifts for the static regions, on their final grids."""
-        form = Format.INT8_STATIC
-        wanted = [region for region in bench.regions if region.weight and form in offers.get(region.name, ())]
+        """Work out reconstructed weights and bias shifts; return whether there are any."""
         count = min(self._plan.moment_samples, len(self._prepared.calibrate))
-        if not wanted or not count:
+        if not count:
             return False
+        static = self._moments(bench, offers, style, Format.INT8_STATIC, count)
+        if static is not None:
+            wanted, parameters, found = static
+            rounded = reconstructed(bench.graph, wanted, parameters, found)
+            bench.corrections = msgspec.structs.replace(
+                bench.corrections,
+                rounded=rounded,
+                bias_shift=bias_shifts(bench.graph, wanted, parameters, parameters.weights, found),
+                rounded_bias_shift=bias_shifts(bench.graph, wanted, parameters, rounded, found),
+            )
+        dynamic = self._moments(bench, offers, style, Format.INT8_DYNAMIC, count)
+        if dynamic is not None:
+            wanted, parameters, found = dynamic
+            inputs = {name: smoothed(each, parameters.smooth.get(name)) for name, each in found.items()}
+            bench.corrections = msgspec.structs.replace(
+                bench.corrections, rounded_dynamic=reconstructed(bench.graph, wanted, parameters, inputs)
+            )
+        return static is not None or dynamic is not None
+
+    def _moments(
+        self, bench: Bench, offers: Offers, style: Style, form: Format, count: int
+    ) -> tuple[list[Region], Parameters, dict[str, Moments]] | None:
+        """Return the regions that may take a format, their numbers in this style, and their inputs' moments."""
+        wanted = [
+            region for region in bench.regions if region.weight is not None and form in offers.get(region.name, ())
+        ]
+        if not wanted:
+            return None
         recipe = uniform(bench.regions, offers, form, style, name="corrections")
         parameters = parameters_for(bench.graph, bench.regions, recipe, bench.calibration, bench.corrections)
-        self._progress.start("moments of inputs", count)
+        self._progress.start(f"reconstruct weights, {form}", count)
         found = moments(
             bench.graph,
             wanted,
@@ -334,15 +360,7 @@ class Explorer:
             seed=self._seed,
             progress=self._progress.advance,
         )
-        self._progress.start("reconstruct weights", None)
-        rounded = reconstructed(bench.graph, wanted, parameters, found)
-        bench.corrections = msgspec.structs.replace(
-            bench.corrections,
-            rounded=rounded,
-            bias_shift=bias_shifts(bench.graph, wanted, parameters, parameters.weights, found),
-            rounded_bias_shift=bias_shifts(bench.graph, wanted, parameters, rounded, found),
-        )
-        return True
+        return wanted, parameters, found
 
     def _corrected(self, bench: Bench, costs: Costs, style: Style, fp32: Profile) -> Costs:
         """Time a few placements end to end and raise the price of borders to what they really cost."""

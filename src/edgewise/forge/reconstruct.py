@@ -29,6 +29,18 @@ def reconstructed(
     }
 
 
+def smoothed(found: Moments, divisor: FloatArray | None) -> Moments:
+    """Return the moments of an input that is divided channel by channel (one group)."""
+    if divisor is None:
+        return found
+    factor = 1.0 / divisor.astype(np.float64)
+    return Moments(
+        second=found.second * factor[None, :, None] * factor[None, None, :],
+        mean=found.mean * factor,
+        mean_grid=found.mean_grid * factor,
+    )
+
+
 def bias_shifts(
     graph: Graph,
     regions: Sequence[Region],

@@ -27,7 +27,9 @@ class Corrections(msgspec.Struct, frozen=True, kw_only=True):
     """What earlier steps worked out, by region; a recipe says which of it is used."""
 
     rounded: Mapping[str, WeightValues] = {}
-    """Reconstructed weights (GPTQ)."""
+    """Reconstructed weights (GPTQ) for static formats."""
+    rounded_dynamic: Mapping[str, WeightValues] = {}
+    """The same for dynamic int8, whose inputs have no grid but may be smoothed."""
     bias_shift: Mapping[str, FloatArray] = {}
     """Added to a bias so that the mean of the output is that of fp32, for weights rounded to nearest."""
     rounded_bias_shift: Mapping[str, FloatArray] = {}
@@ -62,10 +64,12 @@ def parameters_for(
         if plan.format not in INTEGER_WEIGHTS:
             continue
         bias = graph.constants[region.bias].astype(np.float32) if region.bias else None
-        if plan.rounding is Rounding.GPTQ and region.name in corrections.rounded:
-            values = corrections.rounded[region.name]
+        dynamic = plan.format is Format.INT8_DYNAMIC
+        reconstructed = corrections.rounded_dynamic if dynamic else corrections.rounded
+        if plan.rounding is Rounding.GPTQ and region.name in reconstructed:
+            values = reconstructed[region.name]
         else:
-            scale_x = activation_grids[region.inputs[0]].scale if plan.format is not Format.INT8_DYNAMIC else None
+            scale_x = None if dynamic else activation_grids[region.inputs[0]].scale
             values = quantize_rows(rows, weight_scale(rows, plan, bias=bias, scale_x=scale_x))
         weights[region.name] = values
         shifts = corrections.rounded_bias_shift if plan.rounding is Rounding.GPTQ else corrections.bias_shift

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from edgewise.errors import ModelError
 from edgewise.forge.importing.external import check_external
 from edgewise.forge.importing.limits import GIB, MAX_MODEL_BYTES
-from edgewise.forge.importing.structure import check_order, check_sizes
+from edgewise.forge.importing.structure import check_order, check_sizes, check_text
 from edgewise.forge.importing.supported import check_supported
 from edgewise.forge.importing.tensors import is_external, tensors
 
@@ -44,6 +44,7 @@ def read_checked(path: Path) -> tuple[onnx.ModelProto, int]:
             required="an ONNX model with at least one node",
             next_step="check that this is the right file",
         )
+    check_text(model, path.name)
     check_sizes(model, path.name)
     check_supported(model, path.name)
     check_order(model.graph, path.name)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-
 from edgewise.errors import EdgewiseError, HostileModelError, ModelError
 from edgewise.forge.cache import digest
 from edgewise.forge.importing.checks import read_checked
+from edgewise.forge.importing.external import load_external
 from edgewise.forge.importing.limits import GIB, limit, memory_limit
 from edgewise.forge.importing.messages import Answer, Question, Refusal, serve
 from edgewise.forge.importing.naming import part_names
@@ -31,7 +30,7 @@ def answer(question: Question) -> Answer:
         model, external = read_checked(path)
         if external:
             limit(path.stat().st_size + external)
-            onnx.load_external_data_for_model(model, str(path.parent))
+            load_external(model, path.parent)
         rewritten = part_names(model) or bool(external)
         whole = model.SerializeToString(deterministic=True)
         if rewritten:

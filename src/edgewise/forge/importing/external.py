@@ -15,6 +15,14 @@ def check_external(model: onnx.ModelProto, folder: Path) -> int:
     return sum(_check(tensor, folder) for tensor in tensors(model) if is_external(tensor))
 
 
+def load_external(model: onnx.ModelProto, folder: Path) -> None:
+    """Read checked external data into the model, so that it is as if they had always stood there."""
+    onnx.load_external_data_for_model(model, str(folder))
+    for tensor in tensors(model):
+        # Present although default, it would give another digest.
+        tensor.ClearField("data_location")
+
+
 def _check(tensor: onnx.TensorProto, folder: Path) -> int:
     entries = external_entries(tensor)
     location = entries.get("location", "")

@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from edgewise.errors import HostileModelError, ModelError
 from edgewise.forge.importing.limits import GIB, MAX_MODEL_BYTES
-from edgewise.forge.importing.tensors import is_external, nested, nodes, stated_bytes, subgraphs, tensors
+from edgewise.forge.importing.tensors import graphs, is_external, nested, nodes, stated_bytes, subgraphs, tensors
 
 MAX_NODES = 200_000
 MAX_ELEMENTS = 2**31
@@ -49,6 +49,29 @@ def check_sizes(model: onnx.ModelProto, name: str) -> None:
         )
     for value in model.graph.input:
         _check_elements(f"{name}: input {value.name!r}", [axis.dim_value for axis in value.type.tensor_type.shape.dim])
+
+
+def check_text(model: onnx.ModelProto, name: str) -> None:
+    """Refuse names that are not text, which protobuf lets through as bytes."""
+    try:
+        found = [
+            text for node in nodes(model) for text in (node.op_type, node.name, node.domain, *node.input, *node.output)
+        ]
+        found += [each.name for node in nodes(model) for each in node.attribute]
+        found += [tensor.name for tensor in tensors(model)]
+        found += [
+            each.name for graph in graphs(model.graph) for each in (*graph.input, *graph.output, *graph.value_info)
+        ]
+        found += [each.domain for each in model.opset_import]
+        spoilt = any(isinstance(each, bytes) for each in found)
+    except UnicodeDecodeError:
+        spoilt = True
+    if spoilt:
+        raise ModelError(
+            f"{name}: it holds names that are not UTF-8",
+            required="names of nodes and tensors in UTF-8",
+            next_step="export the model again; copy it again if it was damaged on the way",
+        )
 
 
 def check_order(graph: onnx.GraphProto, name: str, outer: frozenset[str] = frozenset()) -> None:

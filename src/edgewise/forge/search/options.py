@@ -82,7 +82,7 @@ def _region(name: str, form: Format, style: Style) -> RegionRecipe:
         format=form,
         granularity=Granularity.BLOCK if form in WEIGHT_ONLY else granularity,
         range_method=style.methods.get(name, style.range_method),
-        rounding=style.rounding if form in STATIC else Rounding.NEAREST,
+        rounding=style.rounding if form in (*STATIC, Format.INT8_DYNAMIC) else Rounding.NEAREST,
         block=_BLOCK.get(form, 0),
         smooth_alpha=style.smooth.get(name) if form is Format.INT8_DYNAMIC else None,
         bias_correction=style.bias_correction and form in STATIC,

@@ -27,8 +27,8 @@ _TOO_SLOW = 1.3
 # Prices of noise tried in a sweep, and the share of fp32's time a placement must stay below.
 _PRICES = 48
 _WORTH_IT = 0.985
-# A format this little slower than another still counts as equally fast.
-_AS_FAST = 1.05
+# A format this little slower than another, and closer to fp32, makes the other not worth offering.
+_AS_FAST = 1.15
 
 
 def screen(
@@ -242,8 +242,8 @@ def judge_placements(
     """Judge each placement in each style on the whole select split."""
     recipes = []
     for name, placement in placements:
-        static = any(form in STATIC for form in placement.values())
-        for label, style in styles if static else styles[:1]:
+        integers = any(form in (*STATIC, Format.INT8_DYNAMIC) for form in placement.values())
+        for label, style in styles if integers else styles[:1]:
             recipes.append(placed(placement, style, name=f"{name} {label}".strip()))
     progress.start("place and correct", len(recipes))
     return bench.try_all(recipes, report=progress.advance)
