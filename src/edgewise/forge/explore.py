@@ -20,14 +20,12 @@ from edgewise.forge.judge import Reference
 from edgewise.forge.judges import Judges
 from edgewise.forge.measure.latency import Plan as Latency
 from edgewise.forge.measure.latency import interleave, speedup
-from edgewise.forge.moments import Moments, input_columns, moments
-from edgewise.forge.parameters import FloatArray, Parameters
 from edgewise.forge.placement import Costs, Placement, predicted_us
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
-from edgewise.forge.reconstruct import bias_shifts, reconstructed, smoothed
-from edgewise.forge.regions import Kind, Region, regions_of
+from edgewise.forge.regions import regions_of
 from edgewise.forge.search.bench import Bench, Trial
+from edgewise.forge.search.corrections import correct, smooth_products
 from edgewise.forge.search.options import Style, offered, placed, uniform
 from edgewise.forge.search.plan import SearchPlan
 from edgewise.forge.search.strategy import (
@@ -44,15 +42,10 @@ from edgewise.forge.search.strategy import (
     useful,
 )
 from edgewise.forge.sensitivity import Sensitivity
-from edgewise.forge.smooth import smoothing
 from edgewise.forge.targets import probe
 from edgewise.forge.tasks.base import Feeds
-from edgewise.forge.weights import parameters_for
 
 FOLDED = "fp32 folded"
-# Smoothing is searched for on so many input rows of each product.
-_SMOOTH_ROWS = 512
-_SMOOTH_SAMPLES = 64
 # So few regions of a further format are judged one by one too.
 _CHEAP_UNITS = 4
 # The cost model is corrected with so many placements, timed for so long.
@@ -107,7 +100,7 @@ class Explorer:
         prepared, plan = self._prepared, self._plan
         bench = self._equalised(self._bench(prepared.graph))
         offers = self._offers(bench)
-        smooth = self._smooth(bench, offers)
+        smooth = smooth_products(prepared, bench, offers, seed=self._seed, progress=self._progress)
         styles = [
             Style(
                 range_method=method,
@@ -128,7 +121,9 @@ class Explorer:
         base = {form: best[form].recipe for form in kept if any(form in each for each in offers.values())}
         found = self._sensitivity(bench, offers, base, best)
         style = self._refined(bench, base, found, styles)
-        corrected = self._correct(bench, offers, style)
+        corrected = correct(
+            prepared, bench, offers, style, samples=plan.moment_samples, seed=self._seed, progress=self._progress
+        )
         costs = costs_of(bench, offers, fp32, profiles, found, self._probe(), bench.calibration.elements)
         for _ in range(plan.corrections):
             costs = self._corrected(bench, costs, styles[0], fp32)
@@ -189,46 +184,6 @@ class Explorer:
             context=self._context,
             equalised=equalised,
         )
-
-    def _smooth(self, bench: Bench, offers: Offers) -> dict[str, float]:
-        """Find SmoothQuant's divisors for the products that may run in dynamic int8."""
-        groups: dict[str, list[Region]] = {}
-        for region in bench.regions:
-            if region.kind in (Kind.MATMUL, Kind.GEMM) and Format.INT8_DYNAMIC in offers.get(region.name, ()):
-                groups.setdefault(region.inputs[0], []).append(region)
-        if not groups:
-            return {}
-        rows = self._input_rows(bench, groups)
-        alphas: dict[str, float] = {}
-        divisors: dict[str, FloatArray] = {}
-        self._progress.start("smooth outliers", len(groups))
-        for done, (tensor, members) in enumerate(groups.items(), 1):
-            weights = [bench.weight_rows(region) for region in members]
-            alpha, divisor = smoothing(weights, bench.calibration.channels[tensor].max_abs, rows[tensor])
-            if alpha is not None:
-                alphas |= {region.name: alpha for region in members}
-                divisors |= {region.name: divisor for region in members}
-            self._progress.advance(done)
-        bench.corrections = msgspec.structs.replace(bench.corrections, smooth=divisors)
-        return alphas
-
-    def _input_rows(self, bench: Bench, groups: Mapping[str, Sequence[Region]]) -> dict[str, FloatArray]:
-        from edgewise.forge.calibrate import observed  # noqa: PLC0415
-
-        prepared = self._prepared
-        session = prepared.runtime.load(observed(bench.graph, tuple(groups)), threads=prepared.threads)
-        names = [spec.name for spec in session.outputs]
-        count = min(len(prepared.calibrate), _SMOOTH_SAMPLES)
-        random = np.random.default_rng(self._seed)
-        parts: dict[str, list[FloatArray]] = {name: [] for name in groups}
-        for index in range(count):
-            feeds = prepared.calibrate[index].feeds
-            values = dict(feeds) | dict(zip(names, session.run(feeds), strict=True))
-            for name, members in groups.items():
-                limit = -(-_SMOOTH_ROWS // count)
-                columns = input_columns(bench.graph, members[0], values[name], limit=limit, random=random)
-                parts[name].append(columns[0].T)
-        return {name: np.ascontiguousarray(np.concatenate(each)) for name, each in parts.items()}
 
     def _profile(self, model: bytes, label: str) -> Profile:
         """Profile a model, once per machine: the same model is not measured again."""
@@ -312,55 +267,6 @@ class Explorer:
             progress=self._progress,
         )
         return msgspec.structs.replace(style, methods=methods)
-
-    def _correct(self, bench: Bench, offers: Offers, style: Style) -> bool:
-        """Work out reconstructed weights and bias shifts; return whether there are any."""
-        count = min(self._plan.moment_samples, len(self._prepared.calibrate))
-        if not count:
-            return False
-        static = self._moments(bench, offers, style, Format.INT8_STATIC, count)
-        if static is not None:
-            wanted, parameters, found = static
-            rounded = reconstructed(bench.graph, wanted, parameters, found)
-            bench.corrections = msgspec.structs.replace(
-                bench.corrections,
-                rounded=rounded,
-                bias_shift=bias_shifts(bench.graph, wanted, parameters, parameters.weights, found),
-                rounded_bias_shift=bias_shifts(bench.graph, wanted, parameters, rounded, found),
-            )
-        dynamic = self._moments(bench, offers, style, Format.INT8_DYNAMIC, count)
-        if dynamic is not None:
-            wanted, parameters, found = dynamic
-            inputs = {name: smoothed(each, parameters.smooth.get(name)) for name, each in found.items()}
-            bench.corrections = msgspec.structs.replace(
-                bench.corrections, rounded_dynamic=reconstructed(bench.graph, wanted, parameters, inputs)
-            )
-        return static is not None or dynamic is not None
-
-    def _moments(
-        self, bench: Bench, offers: Offers, style: Style, form: Format, count: int
-    ) -> tuple[list[Region], Parameters, dict[str, Moments]] | None:
-        """Return the regions that may take a format, their numbers in this style, and their inputs' moments."""
-        wanted = [
-            region for region in bench.regions if region.weight is not None and form in offers.get(region.name, ())
-        ]
-        if not wanted:
-            return None
-        recipe = uniform(bench.regions, offers, form, style, name="corrections")
-        parameters = parameters_for(bench.graph, bench.regions, recipe, bench.calibration, bench.corrections)
-        self._progress.start(f"reconstruct weights, {form}", count)
-        found = moments(
-            bench.graph,
-            wanted,
-            self._prepared.calibrate,
-            range(count),
-            grids=parameters.grids,
-            runtime=self._prepared.runtime,
-            threads=self._prepared.threads,
-            seed=self._seed,
-            progress=self._progress.advance,
-        )
-        return wanted, parameters, found
 
     def _corrected(self, bench: Bench, costs: Costs, style: Style, fp32: Profile) -> Costs:
         """Time a few placements end to end and raise the price of borders to what they really cost."""

@@ -40,7 +40,9 @@ def problems(draw: st.DrawFn, forms: tuple[Format, ...] = (STATIC,), most: int =
         kind = draw(st.sampled_from(KINDS))
         inputs = draw(st.lists(st.sampled_from(earlier), min_size=1, max_size=2, unique=True))
         name = f"r{index}"
-        regions.append(Region(name=name, kind=kind, op="", nodes=(index,), inputs=tuple(inputs), output=name, raw_output=name))
+        regions.append(
+            Region(name=name, kind=kind, op="", nodes=(index,), inputs=tuple(inputs), output=name, raw_output=name)
+        )
         offered = () if kind is Kind.FLOAT else draw(st.lists(st.sampled_from(forms), unique=True))
         time[name] = {FP32: draw(numbers)} | {form: draw(numbers) for form in offered}
         noise[name] = {form: draw(numbers) for form in offered}
@@ -133,9 +135,7 @@ def test_borders_are_where_lowering_writes_them(seed: int, length: int, data: st
 
 def test_a_tensor_with_many_readers_pays_its_border_once() -> None:
     def region(name: str, source: str) -> Region:
-        return Region(
-            name=name, kind=Kind.CONV, op="Conv", nodes=(0,), inputs=(source,), output=name, raw_output=name
-        )
+        return Region(name=name, kind=Kind.CONV, op="Conv", nodes=(0,), inputs=(source,), output=name, raw_output=name)
 
     regions = tuple(region(f"r{at}", "x") for at in range(4))
     costs = Costs(

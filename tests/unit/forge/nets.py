@@ -74,9 +74,7 @@ class Workshop:
 
     @cached_property
     def calibration(self) -> Calibration:
-        return calibrate(
-            self.graph, self.regions, self.data, range(len(self.data)), runtime=OnnxRuntime(), threads=1
-        )
+        return calibrate(self.graph, self.regions, self.data, range(len(self.data)), runtime=OnnxRuntime(), threads=1)
 
     def region(self, name: str) -> Region:
         return next(each for each in self.regions if each.name == name)
@@ -223,9 +221,7 @@ def conv_chain(seed: int, length: int) -> onnx.ModelProto:
             case 5:
                 nodes.append(helper.make_node("Sigmoid", [at], [out], name=out))
             case _:
-                nodes.append(
-                    helper.make_node("MaxPool", [at], [out], name=out, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-                )
+                nodes.append(helper.make_node("MaxPool", [at], [out], name=out, kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
         at = out
         same_size.append(out)
     nodes.append(helper.make_node("GlobalAveragePool", [at], ["y"], name="y"))

@@ -55,8 +55,7 @@ def test_per_tensor_weights_have_0_d_scales_and_lose_more(net: Workshop) -> None
     model = net.build(net.everywhere(STATIC), Style(per_channel=False))
     shapes = {value.shape for name, value in constants(model).items() if name.endswith("scale")}
     assert shapes == {()} or all(
-        value.shape == ()
-        or len(set(value.ravel().tolist())) == 1
+        value.shape == () or len(set(value.ravel().tolist())) == 1
         for name, value in constants(model).items()
         if name.endswith("scale")
     )

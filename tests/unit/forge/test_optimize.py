@@ -24,6 +24,7 @@ from edgewise.errors import ModelError
 from edgewise.forge.data.open import TEST, open_split
 from edgewise.forge.judge import Judgement
 from edgewise.forge.judges import Failure, LocalJudges
+from edgewise.forge.lower.lowering import lower
 from edgewise.forge.optimize import optimize
 from edgewise.forge.progress import Silent
 from edgewise.forge.search.plan import PLANS
@@ -230,13 +231,14 @@ def test_limits_that_all_fail_are_all_answered(place: Path, tmp_path: Path) -> N
     assert len(run.advice) == 3
 
 
-def test_a_candidate_that_fails_appears_with_its_reason(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = workbench.lower
+def test_a_candidate_that_fails_appears_with_its_reason(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     def broken(graph: Any, regions: Any, recipe: Recipe, parameters: Any) -> onnx.ModelProto:
         if any(each.format is Format.INT8_DYNAMIC for each in recipe.regions):
             raise ModelError("injected: no such kernel", next_step="none")
-        return real(graph, regions, recipe, parameters)
+        return lower(graph, regions, recipe, parameters)
 
     monkeypatch.setattr(workbench, "lower", broken)
     run = fast(place, tmp_path)
@@ -247,13 +249,14 @@ def test_a_candidate_that_fails_appears_with_its_reason(place: Path, tmp_path: P
     assert run.chosen is not None
 
 
-def test_a_static_format_that_fails_leaves_the_others(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = workbench.lower
+def test_a_static_format_that_fails_leaves_the_others(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     def broken(graph: Any, regions: Any, recipe: Recipe, parameters: Any) -> onnx.ModelProto:
         if recipe.regions:
             raise ModelError("injected: nothing lowers")
-        return real(graph, regions, recipe, parameters)
+        return lower(graph, regions, recipe, parameters)
 
     monkeypatch.setattr(workbench, "lower", broken)
     run = fast(place, tmp_path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -59,7 +61,9 @@ def clipped(low: float | None, high: float | None, *, outputs: tuple[str, ...] =
     [(0, 6, True), (-1, 1, True), (None, 3, True), (0, None, True), (1, 2, False), (-3, -1, False), (0.5, None, False)],
 )
 def test_a_clip_is_absorbed_only_where_saturation_expresses_it(
-    low: float | None, high: float | None, absorbed: bool  # noqa: FBT001 - a column of the table
+    low: float | None,
+    high: float | None,
+    absorbed: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     shop = clipped(low, high)
     assert [len(region.nodes) for region in shop.regions] == ([2] if absorbed else [1, 1])
@@ -112,7 +116,7 @@ def test_a_matmul_takes_its_bias_and_only_a_bias() -> None:
         ({"transA": 1}, Kind.FLOAT),
     ],
 )
-def test_only_a_plain_gemm_is_quantized_and_all_compute_the_same(attributes: dict[str, float], kind: Kind) -> None:
+def test_only_a_plain_gemm_is_quantized_and_all_compute_the_same(attributes: dict[str, Any], kind: Kind) -> None:
     random = np.random.default_rng(0)
     values = {"w": random.standard_normal((16, 16)).astype(np.float32), "b": np.ones(16, np.float32)}
     node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="y", **attributes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import onnx
 from onnx import TensorProto
@@ -54,16 +54,7 @@ def check_sizes(model: onnx.ModelProto, name: str) -> None:
 def check_text(model: onnx.ModelProto, name: str) -> None:
     """Refuse names that are not text, which protobuf lets through as bytes."""
     try:
-        found = [
-            text for node in nodes(model) for text in (node.op_type, node.name, node.domain, *node.input, *node.output)
-        ]
-        found += [each.name for node in nodes(model) for each in node.attribute]
-        found += [tensor.name for tensor in tensors(model)]
-        found += [
-            each.name for graph in graphs(model.graph) for each in (*graph.input, *graph.output, *graph.value_info)
-        ]
-        found += [each.domain for each in model.opset_import]
-        spoilt = any(isinstance(each, bytes) for each in found)
+        spoilt = any(isinstance(each, bytes) for each in _texts(model))
     except UnicodeDecodeError:
         spoilt = True
     if spoilt:
@@ -72,6 +63,18 @@ def check_text(model: onnx.ModelProto, name: str) -> None:
             required="names of nodes and tensors in UTF-8",
             next_step="export the model again; copy it again if it was damaged on the way",
         )
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[str]:
+    for node in nodes(model):
+        yield from (node.op_type, node.name, node.domain, *node.input, *node.output)
+        yield from (each.name for each in node.attribute)
+    for graph in graphs(model.graph):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            yield value.name
+            yield from (axis.dim_param for axis in value.type.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in tensors(model))
+    yield from (each.domain for each in model.opset_import)
 
 
 def check_order(graph: onnx.GraphProto, name: str, outer: frozenset[str] = frozenset()) -> None:
