@@ -164,13 +164,15 @@ class Explorer:
 
     def _bench(self, graph: Graph, *, equalised: bool = False) -> Bench:
         prepared = self._prepared
-        self._progress.start("calibrate", len(prepared.calibrate))
+        count = min(len(prepared.calibrate), self._plan.calibration_samples)
+        indices = np.linspace(0, len(prepared.calibrate) - 1, count).round().astype(int).tolist()
+        self._progress.start("calibrate", count)
         regions = regions_of(graph)
         calibration = calibrate(
             graph,
             regions,
             prepared.calibrate,
-            range(len(prepared.calibrate)),
+            indices,
             runtime=prepared.runtime,
             threads=prepared.threads,
             progress=self._progress.advance,

@@ -152,7 +152,7 @@ class _Job:
         """Write and time the shortlist; return fp32 as a candidate, and the shortlist with its figures."""
         feeds = reference.feeds[:16]
         folder = self._output / ".edgewise" / "shortlist"
-        most = tolerance(prepared.task.kind, self._project.budget)
+        most = self._most(prepared)
         shortlist = shortlisted(explored, prepared, folder=folder, count=self._plan.shortlist, most=most)
         times, measured = measure_latency(
             prepared,
@@ -206,7 +206,7 @@ class _Job:
         """Choose, open the test split once, and put everything into the document."""
         budget = self._project.budget
         measured = [fp32, *(each.candidate for each in listed)]
-        winner = choose(measured, fp32, budget, most=tolerance(prepared.task.kind, budget))
+        winner = choose(measured, fp32, budget, most=self._most(prepared))
         names = {each.candidate.name for each in listed}
         screened = [
             candidate_of(
@@ -256,6 +256,10 @@ class _Job:
             warnings=prepared.warnings,
             environment=environment(threads=prepared.threads, seed=self._project.search.seed),
         )
+
+    def _most(self, prepared: Prepared) -> float:
+        """Return the divergence up to which a variant counts as close to fp32."""
+        return tolerance(prepared.task.kind, self._project.budget) * self._plan.tolerance
 
     def _test(self, prepared: Prepared, file: Path, winner: Candidate | None) -> Comparison | None:
         if prepared.test is None or winner is None:

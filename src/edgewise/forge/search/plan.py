@@ -10,6 +10,8 @@ from edgewise.contracts.recipe import RangeMethod
 class SearchPlan(Value, kw_only=True):
     """Limits of one search."""
 
+    calibration_samples: int
+    """At most so many samples are calibrated on, spread over those there are."""
     range_methods: tuple[RangeMethod, ...]
     sensitivity_samples: int
     """Samples of the select split each region alone is judged on; 0 leaves sensitivity out."""
@@ -24,10 +26,13 @@ class SearchPlan(Value, kw_only=True):
     measure_seconds: float
     corrections: int
     """How often measured times correct the cost model and the sweep is repeated."""
+    tolerance: float
+    """How many times the task's own tolerance a variant may diverge where the budget limits no accuracy."""
 
 
 PLANS = {
     Effort.FAST: SearchPlan(
+        calibration_samples=64,
         range_methods=(RangeMethod.MSE,),
         sensitivity_samples=0,
         refined_units=0,
@@ -37,8 +42,10 @@ PLANS = {
         shortlist=2,
         measure_seconds=0.6,
         corrections=0,
+        tolerance=8.0,
     ),
     Effort.DEFAULT: SearchPlan(
+        calibration_samples=512,
         range_methods=(
             RangeMethod.MSE,
             RangeMethod.PERCENTILE_9999,
@@ -53,8 +60,10 @@ PLANS = {
         shortlist=6,
         measure_seconds=8.0,
         corrections=1,
+        tolerance=1.0,
     ),
     Effort.THOROUGH: SearchPlan(
+        calibration_samples=2048,
         range_methods=tuple(RangeMethod),
         sensitivity_samples=32,
         refined_units=1000,
@@ -64,5 +73,6 @@ PLANS = {
         shortlist=10,
         measure_seconds=30.0,
         corrections=2,
+        tolerance=1.0,
     ),
 }
