@@ -317,6 +317,8 @@ def test_external_data_behind_a_link(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "link.bin").symlink_to(outside)
     assert "is a link" in refused(external(tmp_path / "model", location="link.bin"), HostileModelError).found
+    (tmp_path / "model" / "inside.bin").symlink_to(tmp_path / "model" / "weights.bin")
+    assert "is a link" in refused(external(tmp_path / "model", location="inside.bin"), HostileModelError).found
     (tmp_path / "model" / "folder").symlink_to(tmp_path)
     path = external(tmp_path / "model", location="folder/secret.bin")
     assert "is a link" in refused(path, HostileModelError).found

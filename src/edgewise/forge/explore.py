@@ -114,7 +114,7 @@ class Explorer:
         ]
         best, trials = screen(bench, offers, styles, self._progress)
         fp32 = self._profile(bench.graph.model.SerializeToString(deterministic=True), "fp32")
-        profiles = {form: self._profile(trial.model, form) for form, trial in best.items() if trial.model}
+        profiles = {form: self._profile(bench.build(trial.recipe), form) for form, trial in best.items()}
         kept = undominated(best, profiles)
         profiles = {form: profiles[form] for form in kept}
         offers = useful(offers, prepared.regions, fp32, profiles)

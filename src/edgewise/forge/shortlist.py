@@ -52,10 +52,10 @@ def shortlisted(explored: Explored, prepared: Prepared, *, folder: Path, count: 
     made = []
     seen: set[str] = set()
     for trial in thinned(front(explored.trials, explored.predicted_us), count, most=most):
-        model = trial.model
-        if model is None or trial.recipe.name in seen:
+        if trial.recipe.name in seen:
             continue
         seen.add(trial.recipe.name)
+        model = explored.bench.build(trial.recipe)
         name = digest(model)
         file = folder / f"{name[:24]}.onnx"
         write_atomically(file, model)

@@ -77,7 +77,7 @@ def trial(name: str, divergence: float | None) -> Trial:
             flip_rate=None,
             flipped=(),
         )
-    return Trial(recipe=Recipe(name=name, regions=()), judgement=judgement, model=b"", failure="")
+    return Trial(recipe=Recipe(name=name, regions=()), judgement=judgement, failure="")
 
 
 def names(trials: list[Trial]) -> list[str]:

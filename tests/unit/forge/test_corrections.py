@@ -256,3 +256,20 @@ def test_the_graph_itself_is_left_alone() -> None:
     Graph(equalise(shop))
     shop.build(shop.everywhere(STATIC))
     assert shop.model.SerializeToString(deterministic=True) == before
+
+
+def test_thinned_moments_depend_on_the_seed_alone() -> None:
+    random = np.random.default_rng(0)
+    values = conv_values(random, "c", 4, 3, 3)
+    shop = Workshop(model_of([conv("c", "x", "y")], inputs={"x": [1, 3, 64, 64]}, outputs=["y"], values=values))
+
+    def second(seed: int) -> Array:
+        region = shop.region("y")
+        found = moments(
+            shop.graph, [region], shop.data, range(4), grids={}, runtime=OnnxRuntime(), threads=1, seed=seed
+        )
+        return found["y"].second
+
+    np.testing.assert_array_equal(second(0), second(0))
+    assert (second(0) != second(1)).any()
+    np.testing.assert_allclose(second(0), second(1), atol=0.2)

@@ -42,6 +42,7 @@ def test_attention_becomes_one_operator(tmp_path: Path, scale: str, bias: bool) 
     graph = Graph(done)
     assert [graph.nodes[graph.producers[name]].op_type for name in fused.input[:3]] == ["MatMul"] * 3
     assert len(fused.input) == (4 if bias else 3)
+    assert [each.domain for each in done.opset_import] == ["", "com.microsoft"]
 
 
 def test_what_comes_behind_is_known_to_be_float(tmp_path: Path) -> None:
@@ -91,8 +92,9 @@ def test_heads_that_are_cut_another_way_stay(tmp_path: Path) -> None:
             each.CopyFrom(onnx.numpy_helper.from_array(np.array([0, -1, 4, 2]), "cut"))
         if each.name == "merged":
             each.CopyFrom(onnx.numpy_helper.from_array(np.array([0, -1, 16]), "merged"))
-    done, _ = normalised(tmp_path, model)
+    done, notes = normalised(tmp_path, model)
     assert kinds(done)["Softmax"] == 1
+    assert not notes
 
 
 def test_a_wrong_fusion_is_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,8 @@ def answer(question: Question) -> Answer:
         whole = model.SerializeToString(deterministic=True)
         if rewritten:
             (folder / ORIGINAL).write_bytes(whole)
+        before = digest(whole)
+        del whole  # all weights once over
         done, notes = normalise(model, original=folder / ORIGINAL if rewritten else path, shapes=question.inputs)
         normal = done.SerializeToString(deterministic=True)
         (folder / NORMALISED).write_bytes(normal)
@@ -52,7 +54,7 @@ def answer(question: Question) -> Answer:
                 )
             )
         )
-    return Answer(digest=digest(whole, normal), rewritten=rewritten, notes=notes)
+    return Answer(digest=digest(before, normal), rewritten=rewritten, notes=notes)
 
 
 def _too_large(path: Path) -> HostileModelError:

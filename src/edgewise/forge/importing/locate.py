@@ -30,7 +30,8 @@ def locate(path: str, *, base: Path) -> Path | Module:
     file = base / path
     try:
         if file.is_file():
-            return file.resolve()
+            # Not resolved: external data stand beside the path as it was written, as for any runtime.
+            return file.absolute()
         folder = file.is_dir()
     except (OSError, ValueError) as error:  # too long, a null character
         raise ModelError(f"model path {path!r}: {error}", required=_EITHER, next_step="correct [model] path") from error

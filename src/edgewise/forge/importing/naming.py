@@ -37,6 +37,6 @@ def sort_stored(model: onnx.ModelProto) -> None:
             del graph.value_info[position]
     graph.value_info.sort(key=lambda each: str(each.name))
     used = {node.domain for node in nested(graph.node)} | {""}
-    kept = sorted((each.domain, each.version) for each in model.opset_import if each.domain in used)
+    kept = {each.domain: each.version for each in model.opset_import if each.domain in used}
     del model.opset_import[:]
-    model.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in kept)
+    model.opset_import.extend(onnx.helper.make_opsetid(domain, kept[domain]) for domain in sorted(kept))

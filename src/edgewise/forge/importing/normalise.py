@@ -15,7 +15,7 @@ from edgewise.errors import ExecutionError, ModelError
 from edgewise.forge.importing import passes
 from edgewise.forge.importing.affine import fold_affine
 from edgewise.forge.importing.attention import fuse_attention, shapes_needed
-from edgewise.forge.importing.gelu import fuse_gelus
+from edgewise.forge.importing.gelu import DOMAIN, fuse_gelus
 from edgewise.forge.importing.known_sizes import fold_known_sizes
 from edgewise.forge.importing.naming import name_nodes, sort_stored
 from edgewise.forge.importing.opset import at_target_opset, fix_constants, inline_functions
@@ -41,12 +41,16 @@ def normalise(
     """
     notes: list[str] = []
     plain = _folded(_written_plainly(model, shapes, notes), notes)
-    fused = _fused(plain, original, notes)
-    if fused is not None:
-        return fused, tuple(notes)
+    watched = shapes_needed(plain)
+    fusable = bool(watched) or any(node.op_type == "Erf" for node in plain.graph.node)
+    trials = Trials(original, plain.graph.input, thorough=fusable)
+    if not trials.trials:
+        notes.append("not compared with the model as it was: it ran on none of the inputs made up for it")
+    elif fusable:
+        fused = _fused(plain, watched, trials, notes)
+        if fused is not None:
+            return fused, tuple(notes)
     _finish(plain)
-    trials = Trials(original, plain.graph.input)
-    _note_untried(trials, notes)
     mismatch = trials.mismatch(plain.SerializeToString())
     if mismatch:
         raise ModelError(
@@ -88,28 +92,23 @@ def _folded(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
     return model
 
 
-def _fused(plain: onnx.ModelProto, original: Path, notes: list[str]) -> onnx.ModelProto | None:
+def _fused(
+    plain: onnx.ModelProto, watched: tuple[str, ...], trials: Trials, notes: list[str]
+) -> onnx.ModelProto | None:
     """Return the model with attention and Gelu fused, or None where there is none or it came out wrong."""
-    needed = shapes_needed(plain)
-    if not needed and not any(node.op_type == "Erf" for node in plain.graph.node):
-        return None
-    trials = Trials(original, plain.graph.input, thorough=True)
-    if not trials.trials:
-        return None
     fused = onnx.ModelProto()
     fused.CopyFrom(plain)
-    seen = observed_shapes(plain, needed, trials.trials[0].feeds) if needed else {}
+    seen = observed_shapes(plain, watched, trials.trials[0].feeds) if watched else {}
     attentions, gelus = fuse_attention(fused, seen), fuse_gelus(fused)
     if not attentions and not gelus:
         return None
     passes.drop_unused(fused)
-    fused.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    fused.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
     _finish(fused)
     mismatch = trials.mismatch(fused.SerializeToString())
     if mismatch:
         notes.append(f"attention left as it was: fused, {mismatch}")
         return None
-    _note_untried(trials, notes)
     if attentions:
         notes.append(f"attentions fused: {attentions}")
     if gelus:
@@ -122,11 +121,6 @@ def _finish(model: onnx.ModelProto) -> None:
     infer_shapes(model)
     name_nodes(model.graph)
     sort_stored(model)
-
-
-def _note_untried(trials: Trials, notes: list[str]) -> None:
-    if not trials.trials:
-        notes.append("not compared with the model as it was: it ran on none of the inputs made up for it")
 
 
 def _by_runtime(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -29,6 +29,7 @@ TOLERANCE = 1e-3
 # with what a model keeps of the samples before.
 _SIZES = (8, 16, 32, 64, 128, 224, 1, 512, 576, 16000)
 _SEARCH_S = 1.5
+_THOROUGH_S = 10.0
 _OUT_OF_MEMORY = "Failed to allocate memory"
 # Of audio in Hz: the one number without axes that a model may refuse to be 1.
 _RATE = 16000
@@ -112,9 +113,10 @@ class Trials:
         whole = any(value.type.tensor_type.elem_type != TensorProto.FLOAT for value in self._inputs)
         fills = _FILLS if whole else _FILLS[:1]
         seen = [(first.sizes, first.fill)]
+        until = time.monotonic() + _THOROUGH_S
         for fill in fills:
             for sizes in (first.sizes, longer, single):
-                if (sizes, fill) not in seen:
+                if (sizes, fill) not in seen and time.monotonic() < until:
                     seen.append((sizes, fill))
                     trial = self._run(sizes, fill)
                     if trial is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -19,6 +20,12 @@ from edgewise.forge.regions import Region
 from edgewise.forge.weights import Corrections, parameters_for
 
 Report = Callable[[int], None]
+# Models that are built, sent out and judged at a time.
+_AT_ONCE = 8
+
+
+def _shifted(report: Report, start: int, done: int) -> None:
+    report(start + done)
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +33,6 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     recipe: Recipe
     judgement: Judgement | None
-    model: bytes | None
     failure: str = ""
 
     @property
@@ -75,8 +81,16 @@ class Bench:
     ) -> list[Trial]:
         """Build and judge recipes, on the whole select split or at some of its positions.
 
-        A recipe that cannot be built or run becomes a Trial with its reason; the others go on.
+        A recipe that cannot be built or run becomes a Trial with its reason; the others go on. Only a
+        few models are held at a time.
         """
+        trials: list[Trial] = []
+        for start in range(0, len(recipes), _AT_ONCE):
+            some = recipes[start : start + _AT_ONCE]
+            trials += self._try_some(some, positions, partial(_shifted, report, start))
+        return trials
+
+    def _try_some(self, recipes: Sequence[Recipe], positions: Sequence[int] | None, report: Report) -> list[Trial]:
         models: dict[int, bytes] = {}
         failures: dict[int, str] = {}
         for at, recipe in enumerate(recipes):
@@ -88,7 +102,6 @@ class Bench:
         keys = {at: digest(self._context, model, where) for at, model in models.items()}
         known = {at: found for at, key in keys.items() if (found := self._cache.get(key, Judgement)) is not None}
         open_ = [at for at in models if at not in known]
-        report(len(known) + len(failures))
         results = self._judges.judge(
             [models[at] for at in open_],
             positions=positions,
@@ -100,7 +113,8 @@ class Bench:
             else:
                 known[at] = result
                 self._cache.put(keys[at], result)
+        report(len(recipes))
         return [
-            Trial(recipe=recipe, judgement=known.get(at), model=models.get(at), failure=failures.get(at, ""))
+            Trial(recipe=recipe, judgement=known.get(at), failure=failures.get(at, ""))
             for at, recipe in enumerate(recipes)
         ]
