@@ -115,7 +115,7 @@ class Explorer:
         best, trials = screen(bench, offers, styles, self._progress)
         fp32 = self._profile(bench.graph.model.SerializeToString(deterministic=True), "fp32")
         profiles = {form: self._profile(bench.build(trial.recipe), form) for form, trial in best.items()}
-        kept = undominated(best, profiles)
+        kept = undominated(bench.regions, offers, best, profiles)
         profiles = {form: profiles[form] for form in kept}
         offers = useful(offers, prepared.regions, fp32, profiles)
         base = {form: best[form].recipe for form in kept if any(form in each for each in offers.values())}

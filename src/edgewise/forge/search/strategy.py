@@ -72,12 +72,27 @@ def useful(offers: Offers, regions: tuple[Region, ...], fp32: Profile, profiles:
     return kept
 
 
-def undominated(best: Mapping[Format, Trial], profiles: Mapping[Format, Profile]) -> tuple[Format, ...]:
-    """Return the formats that no other beats: used everywhere, closer to fp32 and not slower."""
+def undominated(
+    regions: tuple[Region, ...],
+    offers: Offers,
+    best: Mapping[Format, Trial],
+    profiles: Mapping[Format, Profile],
+) -> tuple[Format, ...]:
+    """Return the formats that no other beats: closer to fp32 everywhere at once, and not slower.
+
+    A format is only beaten by one that all its own regions with weights offer too, and their times are
+    compared over these regions: one that covers a single layer says nothing about the others.
+    """
+    weighted = {
+        form: {region.name for region in regions if region.weight and form in offers.get(region.name, ())}
+        for form in profiles
+    }
 
     def beats(one: Format, other: Format) -> bool:
-        closer = best[one].divergence <= best[other].divergence
-        return one is not other and closer and profiles[one].total_us <= profiles[other].total_us * _AS_FAST
+        if one is other or not weighted[other] <= weighted[one] or best[one].divergence > best[other].divergence:
+            return False
+        times = [sum(profiles[form].region_us[name] for name in weighted[other]) for form in (one, other)]
+        return times[0] <= times[1] * _AS_FAST
 
     return tuple(form for form in profiles if not any(beats(other, form) for other in profiles))
 
