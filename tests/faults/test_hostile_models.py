@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edgewise.errors import EdgewiseError, HostileModelError, ModelError, OutputError
-from edgewise.forge.importing.messages import Question
-from edgewise.forge.importing.process import Ended, ask, bare_environment
 from edgewise.forge.importing.sandbox import import_model
 from tests.unit.importing.models import conv_model, floats, model_of, node
 
@@ -385,52 +381,3 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(OutputError, match="--output"):
         import_model(path.name, base=tmp_path, inputs={}, work=tmp_path / "taken" / "work")
-
-
-CRASHES = {
-    "segfault": (f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})", "crashed (SIGSEGV)"),
-    "abort": ("import os; os.abort()", "crashed (SIGABRT)"),
-    "killed": (f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})", "want of memory"),
-    "time": ("import time; time.sleep(60)", "took more than 0.5 s"),
-    "silent": ("print('{}')", "ended without an answer"),
-    "exit": ("raise SystemExit(4)", "ended with exit code 4"),
-    "exception": ("raise IndexError('out of range')", "ended with exit code 1"),
-}
-
-
-@pytest.mark.parametrize("name", CRASHES)
-def test_how_a_child_may_end(tmp_path: Path, name: str) -> None:
-    code, said = CRASHES[name]
-    child = tmp_path / "child.py"
-    child.write_text(code if name != "silent" else "pass")
-    with pytest.raises(Ended) as caught:
-        ask(
-            child,
-            Question(model="m", folder=str(tmp_path)),
-            environment=bare_environment(tmp_path),
-            timeout_s=0.5 if name == "time" else 30,
-        )
-    assert said in caught.value.why
-    assert caught.value.raised is (name == "exception")
-
-
-def test_the_child_is_limited_and_knows_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("API_TOKEN", "secret")
-    child = tmp_path / "child.py"
-    child.write_text(
-        "import json, os, resource, sys\n"
-        "from edgewise.forge.importing.limits import limit\n"
-        "limit(1 << 20)\n"
-        "names = ('RLIMIT_AS', 'RLIMIT_CPU', 'RLIMIT_FSIZE', 'RLIMIT_CORE')\n"
-        "limits = [resource.getrlimit(getattr(resource, name))[0] for name in names]\n"
-        "print(json.dumps({'notes': [*map(str, limits), *os.environ]}))\n"
-    )
-    question = Question(model="m", folder=str(tmp_path))
-    answer = ask(child, question, environment=bare_environment(tmp_path), timeout_s=30)
-    memory, processor, file, core = map(int, answer.notes[:4])
-    assert memory == (8 << 30) + (6 << 20)
-    assert 0 < processor <= 600
-    assert file == 258 << 20
-    assert core == 0
-    assert "API_TOKEN" not in answer.notes
-    assert sys.platform != "linux" or "PATH" in answer.notes
