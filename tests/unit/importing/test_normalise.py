@@ -232,7 +232,13 @@ def test_a_model_that_runs_on_nothing_made_up_is_said_to_be_untried(tmp_path: Pa
 
 
 def test_random_operators_are_no_mismatch(tmp_path: Path) -> None:
-    model = model_of([node("RandomNormalLike", ["x"], ["r"]), node("Add", ["x", "r"], ["y"])], inputs=ROW)
+    # Two rows do not fit, so the user's model has drawn numbers once more when one row is tried.
+    nodes = [
+        node("RandomNormalLike", ["x"], ["r"]),
+        node("Add", ["x", "r"], ["s"]),
+        node("Reshape", ["s", "row"], ["y"]),
+    ]
+    model = model_of(nodes, inputs=ROW, values={"row": np.array([1, 6])})
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     checked, _ = read_checked(path)

@@ -6,9 +6,10 @@ imports nothing of the workshop but what it uses, so that it starts in a fractio
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
-from edgewise.errors import EdgewiseError, HostileModelError, ModelError
+from edgewise.errors import EdgewiseError, HostileModelError, ModelError, OutputError
 from edgewise.forge.cache import digest
 from edgewise.forge.importing.checks import read_checked
 from edgewise.forge.importing.external import load_external
@@ -19,6 +20,8 @@ from edgewise.forge.importing.normalise import normalise
 
 ORIGINAL = "original.onnx"
 NORMALISED = "normalised.onnx"
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def answer(question: Question) -> Answer:
@@ -45,16 +48,22 @@ def answer(question: Question) -> Answer:
     except MemoryError:
         return Answer(refusal=Refusal.of(_too_large(path)))
     except OSError as error:
-        return Answer(
-            refusal=Refusal.of(
-                ModelError(
-                    f"{path.name}: {error.strerror or error}",
-                    required="a file that can be read, and a folder with space left",
-                    next_step="check the file's permissions and the disk",
-                )
-            )
-        )
+        return Answer(refusal=Refusal.of(_by_system(error, path)))
     return Answer(digest=digest(before, normal), rewritten=rewritten, notes=notes)
+
+
+def _by_system(error: OSError, path: Path) -> EdgewiseError:
+    if error.errno in _NO_ROOM:
+        return OutputError(
+            f"the imported model cannot be written: {error.strerror}",
+            required="a folder with room for the model twice over",
+            next_step="free some space or choose another --output",
+        )
+    return ModelError(
+        f"{path.name}: {error.strerror or error}",
+        required="a file that can be read",
+        next_step="check that it is there and may be read",
+    )
 
 
 def _too_large(path: Path) -> HostileModelError:
