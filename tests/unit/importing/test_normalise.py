@@ -90,14 +90,15 @@ def branches(then: onnx.NodeProto, other: onnx.NodeProto) -> onnx.NodeProto:
 
 def test_subgraphs_keep_what_they_read(tmp_path: Path) -> None:
     nodes = [
-        node("Conv", ["x", "w"], ["c"]),
+        node("Pad", ["x", "p"], ["padded"]),
+        node("Conv", ["padded", "w"], ["c"]),
         branches(node("Mul", ["c", "k"], ["z"]), node("Relu", ["c"], ["z"])),
         node("Neg", ["z"], ["y"]),
     ]
     model = model_of(
         nodes,
         inputs={**IMAGE, "flag": [1]},
-        values={"w": KERNEL, "k": floats(1)},
+        values={"w": KERNEL, "k": floats(1), "p": np.array([0, 0, 1, 1, 0, 0, 1, 1])},
         kinds={"flag": TensorProto.BOOL},
     )
     done, _ = normalised(tmp_path, model)
@@ -202,6 +203,15 @@ def test_every_float_tensor_is_known(tmp_path: Path) -> None:
     done, _ = normalised(tmp_path, conv_model())
     assert Graph(done).float_tensors == {"x", "c", "y"}
     assert Graph(done).shapes["y"] == (None, 4, 8, 8)
+
+
+def test_weights_too_large_for_inference_come_back(tmp_path: Path) -> None:
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Relu", ["h"], ["y"])]
+    done, _ = normalised(tmp_path, model_of(nodes, inputs=ROW, values={"w": floats(6, 500)}))
+    assert Graph(done).shapes["y"] == (None, 500)
+    (weight,) = done.graph.initializer
+    assert len(weight.raw_data) == 12000
+    assert not weight.external_data
 
 
 def negate(model: onnx.ModelProto) -> int:
