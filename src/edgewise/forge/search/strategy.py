@@ -5,6 +5,7 @@ Everything here works on the select split; the test split is not within reach.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -27,8 +28,10 @@ Offers = dict[str, tuple[Format, ...]]
 _TOO_SLOW = 1.3
 # Prices of noise tried in a sweep, and the share of fp32's time a placement must stay below.
 _PRICES = 48
-# Neighbours of a sweep whose noise differs by more than this factor get a placement between them.
+# Neighbours of a sweep whose noise differs by more than this factor get placements between them,
+# with these shares of what they differ in.
 _GAP = 0.75
+_SHARES = (0.3, 0.6)
 _WORTH_IT = 0.985
 # A format this little slower than another, and closer to fp32, makes the other not worth offering.
 _AS_FAST = 1.15
@@ -223,15 +226,16 @@ def sweep(bench: Bench, costs: Costs, *, count: int) -> list[Placement]:
     ordered = sorted((each for each in found.values() if rank(each)[0] < time * _WORTH_IT), key=rank)
     kept = _spread(ordered, [rank(each)[1] for each in ordered], count)
     between = [
-        _between(one, other, costs)
+        _between(one, other, costs, share=share)
         for one, other in pairwise(kept[: 1 + count // 3])
+        for share in _SHARES
         if rank(other)[1] < _GAP * rank(one)[1]
     ]
     return sorted([*kept, *(each for each in between if each not in kept)], key=rank)
 
 
-def _between(fast: Placement, close: Placement, costs: Costs) -> Placement:
-    """Return the fast placement with the noisier half of what the closer one changes.
+def _between(fast: Placement, close: Placement, costs: Costs, *, share: float) -> Placement:
+    """Return the fast placement with the noisiest share of what the closer one changes.
 
     A sweep finds the lower convex hull only; what lies inside it may be what a budget asks for.
     """
@@ -239,7 +243,7 @@ def _between(fast: Placement, close: Placement, costs: Costs) -> Placement:
         (name for name in fast if fast[name] is not close.get(name, Format.FP32)),
         key=lambda name: -costs.noise.get(name, {}).get(fast[name], 0.0),
     )
-    taken = set(changed[: -(-len(changed) // 2)])
+    taken = set(changed[: math.ceil(len(changed) * share)])
     return {name: close.get(name, Format.FP32) if name in taken else form for name, form in fast.items()}
 
 
