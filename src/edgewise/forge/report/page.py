@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgewise.contracts.run import Run
-from edgewise.errors import OutputError
+from edgewise.forge.cache import write_atomically
 from edgewise.forge.report import sections
 from edgewise.forge.report.markup import Html, join, tag
 from edgewise.forge.report.pictures import Picture
@@ -19,17 +18,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 def write_report(run: Run, *, path: Path, pictures: Sequence[Picture] = ()) -> None:
     """Write the page, whole or not at all. Raises OutputError where the disk refuses."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(page(run, pictures=pictures), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: {error.strerror}",
-            required="a folder that can be written, with space left",
-            next_step="free some space or choose another --output",
-        ) from error
+    write_atomically(path, page(run, pictures=pictures).encode())
 
 
 def page(run: Run, *, pictures: Sequence[Picture] = ()) -> str:
