@@ -7,6 +7,7 @@ its place and renamed, so that a kill at any moment leaves whole files only.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -67,7 +68,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder itself is refused there is nothing to take away
+            partial.unlink()
         raise OutputError(
             f"{path}: {error.strerror}",
             required="a folder that can be written, with space left",

@@ -218,8 +218,9 @@ def test_the_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
     assert path.stat().st_size < 100_000
+    (tmp_path / "taken").write_text("a file")
     with pytest.raises(OutputError, match=r"report\.html"):
-        write_report(run(), path=tmp_path / "missing" / "report.html")
+        write_report(run(), path=tmp_path / "taken" / "report.html")
 
 
 def test_the_same_run_gives_the_same_bytes() -> None:
