@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 
 from edgewise.contracts.recipe import Format, Recipe, RegionRecipe
 from edgewise.errors import ModelError
-from edgewise.forge.graph import Graph, attribute
+from edgewise.forge.graph import Graph
 from edgewise.forge.lower.builder import Builder
 from edgewise.forge.lower.dynamic import write_dynamic, write_dynamic_lstm
 from edgewise.forge.lower.static import StaticWriter
@@ -77,21 +76,3 @@ def _write_float(builder: Builder, graph: Graph, region: Region, parameters: Par
     for index in region.nodes:
         node = graph.nodes[index]
         builder.copy(node, inputs=[changed.get(name, name) for name in node.input])
-
-
-def weight_attributes(graph: Graph, region: Region) -> dict[str, int]:
-    """Return K, N of a MatMul-like region's weight [K, N]."""
-    if region.weight is None:
-        raise ValueError(region.name)
-    shape = graph.constants[region.weight].shape
-    transposed = region.kind is Kind.GEMM and attribute(graph.nodes[region.anchor], "transB", 0)
-    rows, columns = (shape[1], shape[0]) if transposed else shape
-    return {"K": int(rows), "N": int(columns)}
-
-
-def float_size(model: onnx.ModelProto) -> int:
-    """Return the bytes of a model's initializers."""
-    return sum(
-        int(np.prod(each.dims)) * onnx.helper.tensor_dtype_to_np_dtype(each.data_type).itemsize
-        for each in model.graph.initializer
-    )
