@@ -1,0 +1,76 @@
+"""What every suite is given: the variant beside fp32 on the shipped runtime, the task and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgewise.contracts.budget import Budget
+from edgewise.contracts.recipe import Recipe
+from edgewise.contracts.verification import Depth, Section
+from edgewise.forge.data.labels import Labelled
+from edgewise.forge.progress import Progress
+from edgewise.forge.tasks.base import Feeds, Outputs, Task
+from edgewise.runtimes.base import Runtime, Session
+
+
+class Pairs(msgspec.Struct, frozen=True, kw_only=True):
+    """Both models on the test split, once: what most suites read instead of running again.
+
+    `outputs` are held only up to a bound (`held` samples from the first on); predictions of all samples are.
+    """
+
+    reference_predictions: tuple[Any, ...]
+    variant_predictions: tuple[Any, ...]
+    targets: tuple[Any, ...]
+    reference_outputs: tuple[Outputs, ...]
+    variant_outputs: tuple[Outputs, ...]
+    reference_margins: tuple[float | None, ...]
+    divergences: tuple[float, ...]
+    """The task's own distance of the variant's outputs to fp32's, per sample."""
+
+    @property
+    def held(self) -> int:
+        """The number of leading samples whose outputs are kept."""
+        return len(self.reference_outputs)
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """A variant under examination.
+
+    `test` is the labelled split that the verdict is about; `calibrate` is the pool the ranges came from (None
+    without one). `recipe` is None where only the file is known. Random parts draw from
+    `numpy.random.default_rng((seed, number of the suite))`.
+    """
+
+    task: Task
+    test: Labelled
+    calibrate: Labelled | None
+    reference_path: Path
+    """The fp32 model as given by the user."""
+    normalised_path: Path
+    """The fp32 model after import, which recipes speak about."""
+    variant_path: Path
+    reference: Session
+    variant: Session
+    runtime: Runtime
+    threads: int
+    pairs: Pairs
+    recipe: Recipe | None
+    groups: tuple[str, ...] | None
+    """The user's subgroup of every test sample, or None."""
+    budget: Budget
+    depth: Depth
+    seed: int
+
+    def run_both(self, feeds: Feeds) -> tuple[Outputs, Outputs]:
+        """Return fp32's and the variant's outputs for one sample."""
+        return self.reference.run(feeds), self.variant.run(feeds)
+
+
+Suite = Callable[[Subject, Progress], Section]
+"""A suite reports its own progress (`progress.start(phase, total)`), and never raises for what it cannot
+do here: that is a finding graded `unavailable`."""
