@@ -8,10 +8,30 @@
     |   +-- DataError            samples or labels
     |   +-- TaskError            the task does not go with the model or the data
     |   +-- TargetError          an unknown or unusable target profile
+    |   +-- KeyFileError         a key file, its passphrase or its kind is wrong
     +-- MissingExtraError        an optional dependency is not installed (exit 2)
     +-- OutputError              a result could not be written (exit 2)
     +-- ExecutionError           a runtime could not load or run a variant (exit 1)
     +-- WorkerError              a helper process died or hung (exit 1)
+    +-- TrustError               refused for security; what was trusted before stays (exit 1)
+    |   +-- SignatureError           too few valid signatures, or by keys that nobody trusts
+    |   +-- RollbackError            older than what was seen, or below the signed floor
+    |   +-- ExpiredError             past its date: withheld (a freeze), or signed by nobody any more
+    |   +-- MixedMetadataError       parts of different states of a repository
+    |   +-- MetadataError            malformed, or a part that it promises is missing
+    |   +-- DigestError              not the bytes that were signed
+    |   +-- EndlessDataError         more bytes than were signed or are allowed
+    |   +-- UnsafeAddressError       an address or a redirect outside what is allowed
+    |   +-- DisagreementError        the director and the image repository do not say the same
+    |   +-- UnknownTargetError       nobody signed a target of this name
+    +-- TransferError            the network failed; try again later (exit 1)
+        +-- UnreachableError         no connection, or it broke
+        +-- HttpStatusError          the server answered with an error
+        +-- SlowRetrievalError       slower than the minimum, or past the deadline
+        +-- TruncatedError           fewer bytes than the server promised
+
+A security refusal (TrustError) is never a network failure (TransferError): the first is reported, the
+second is tried again.
 
 Each message says what was found, what was required and what to do next. The command line
 prints it without a traceback; `--debug` shows the traceback too.
@@ -101,3 +121,71 @@ class ExecutionError(EdgewiseError):
 
 class WorkerError(EdgewiseError):
     """A helper process died, hung or passed its memory limit."""
+
+
+class KeyFileError(InputError):
+    """A key file cannot be read, is of another kind, or has another passphrase."""
+
+
+class TrustError(EdgewiseError):
+    """Refused for security. What was trusted before stays trusted and in use."""
+
+
+class SignatureError(TrustError):
+    """Too few valid signatures, or by keys that are not trusted for it."""
+
+
+class RollbackError(TrustError):
+    """Older than what was already seen, or below the signed security floor."""
+
+
+class ExpiredError(TrustError):
+    """Past its expiry date: somebody withholds newer metadata, or nobody signs any more."""
+
+
+class MixedMetadataError(TrustError):
+    """Metadata that belong to different states of a repository."""
+
+
+class MetadataError(TrustError):
+    """Metadata that are malformed, or do not say what they must."""
+
+
+class DigestError(TrustError):
+    """A file is not the one that was signed: its digest or length differs."""
+
+
+class EndlessDataError(TrustError):
+    """The server sends more bytes than were signed or are allowed."""
+
+
+class UnsafeAddressError(TrustError):
+    """An address of a scheme that is not allowed, or a redirect to one."""
+
+
+class DisagreementError(TrustError):
+    """The director asks for something that the image repository does not hold with the same digest."""
+
+
+class UnknownTargetError(TrustError):
+    """No trusted role signed a target of this name."""
+
+
+class TransferError(EdgewiseError):
+    """The network failed; nothing is known about anybody's intent."""
+
+
+class UnreachableError(TransferError):
+    """No connection came about, or it broke."""
+
+
+class HttpStatusError(TransferError):
+    """The server answered with an error status."""
+
+
+class SlowRetrievalError(TransferError):
+    """A transfer was slower than the minimum, or was not over by its deadline."""
+
+
+class TruncatedError(TransferError):
+    """A transfer ended before the length that the server promised."""
