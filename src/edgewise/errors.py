@@ -9,6 +9,8 @@
     |   +-- TaskError            the task does not go with the model or the data
     |   +-- TargetError          an unknown or unusable target profile
     |   +-- KeyFileError         a key file, its passphrase or its kind is wrong
+    |   +-- TelemetryError       an envelope that is malformed, contradicts itself or is too large
+    |   +-- RolloutError         a rollout that cannot be, or a command that its state does not allow
     +-- MissingExtraError        an optional dependency is not installed (exit 2)
     +-- OutputError              a result could not be written (exit 2)
     +-- ExecutionError           a runtime could not load or run a variant (exit 1)
@@ -101,6 +103,14 @@ class TaskError(InputError):
 
 class TargetError(InputError):
     """A target profile is unknown or cannot be used here."""
+
+
+class TelemetryError(InputError):
+    """A telemetry envelope is malformed, contradicts itself or passes a limit."""
+
+
+class RolloutError(InputError):
+    """A rollout cannot be as described, or its state does not allow a command."""
 
 
 class MissingExtraError(EdgewiseError):
