@@ -44,14 +44,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loaded(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Return the top-level modules in a process with nothing installed but the wheel and what it requires."""
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an interpreter with nothing installed but the wheel and what it requires."""
     folder = tmp_path_factory.mktemp("device")
     venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", wheel)
+    run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", wheel)
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def loaded(python: Path) -> dict[str, set[str]]:
+    """Return the top-level modules in a process of that interpreter."""
     found = json.loads(run(python, "-c", PROBE))
-    assert Path(found["file"]).is_relative_to(folder)
+    assert Path(found["file"]).is_relative_to(python.parents[1])
     return {key: {name.partition(".")[0] for name in found[key]} for key in ("device", "all")}
 
 
@@ -72,3 +77,12 @@ def test_a_device_loads_nothing_of_the_workstation(loaded: dict[str, set[str]]) 
 def test_what_a_device_is_built_on_needs_only_the_base(loaded: dict[str, set[str]]) -> None:
     assert {"numpy", "onnxruntime", "msgspec"} <= loaded["all"]
     assert loaded["all"] & HEAVY == set()
+
+
+def test_the_command_without_its_extra_says_which_to_install(python: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [python.with_name("edgewise"), "targets", "list"]
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "edgewise[forge]" in done.stderr
+    assert "Traceback" not in done.stderr

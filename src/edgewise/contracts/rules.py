@@ -112,7 +112,7 @@ def _is_kind(value: object) -> bool:
 
 def _is_shapes(value: object) -> bool:
     return isinstance(value, dict) and all(
-        _is_text(name) and isinstance(shape, list) and all(_is_whole(axis, 1) for axis in shape)
+        _is_text(name) and isinstance(shape, list) and all(_is_whole(axis, 0) for axis in shape)
         for name, shape in value.items()
     )
 
@@ -135,7 +135,7 @@ RULES: Mapping[Path, Rule] = MappingProxyType(
     {
         ("model", "path"): _text("the path of an ONNX file, or package.module:function that returns a torch module"),
         ("model", "inputs"): Rule(
-            "a table of shapes by input name, each a list of whole numbers of 1 or more, like x = [1, 3, 224, 224]",
+            "a table of shapes by input name, each a list of whole numbers (0 leaves an axis as it is), like x = [1, 3, 224, 224]",
             _is_shapes,
         ),
         ("task", "kind"): Rule(

@@ -12,6 +12,8 @@ from edgewise.contracts.evidence import (
 from edgewise.contracts.recipe import Format, Recipe, RegionRecipe
 from edgewise.forge.calibrate import Calibration
 from edgewise.forge.costs import Profile
+from edgewise.forge.data.labels import Labelled
+from edgewise.forge.data.split import Subset
 from edgewise.forge.explore import Explored
 from edgewise.forge.graph import Graph
 from edgewise.forge.judge import Comparison, Judgement
@@ -162,11 +164,14 @@ def _histogram(calibration: Calibration, tensor: str, grid: Grid) -> HistogramEv
     )
 
 
-def flip_evidence(task: Task, comparison: Comparison) -> tuple[FlipEvidence, ...]:
-    """Return the flips of which fp32 was most sure first: those say most about what broke."""
+def flip_evidence(task: Task, comparison: Comparison, split: Labelled) -> tuple[FlipEvidence, ...]:
+    """Return the flips of which fp32 was most sure first: those say most about what broke.
+
+    Samples are numbered as in the whole of the user's split, of which `split` may be a part.
+    """
     rows = [
         FlipEvidence(
-            index=at,
+            index=split.indices[at] if isinstance(split, Subset) else at,
             reference_answer=task.answer(comparison.reference_predictions[at]),
             variant_answer=task.answer(comparison.variant_predictions[at]),
             target=None if comparison.targets[at] is None else str(comparison.targets[at]),

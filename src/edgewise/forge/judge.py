@@ -109,11 +109,11 @@ def compare(
     task: Task, fp32: Session, variant: Session, dataset: Dataset, *, report: Report = lambda _: None
 ) -> Comparison:
     """Run both over a whole split, one sample at a time."""
-    before, after, predictions, margins = _Tally(task), _Tally(task), [], []
+    before, after, margins = _Tally(task), _Tally(task), []
     for index in range(len(dataset)):
         sample = dataset[index]
         expected = fp32.run(sample.feeds)
-        before.add(expected, expected, sample.feeds, sample.target)
+        before.keep(expected, sample.feeds, sample.target)
         after.add(expected, variant.run(sample.feeds), sample.feeds, sample.target)
         margins.append(task.margin(expected))
         report(index + 1)
@@ -122,9 +122,11 @@ def compare(
             f"{dataset.name}: no samples", required="at least one sample", next_step="check the data folder"
         )
     predictions = before.predictions
+    variant_judgement = after.judgement(predictions)
+    itself = 1.0 if variant_judgement.cosine is not None else None
     return Comparison(
-        reference=before.judgement(predictions),
-        variant=after.judgement(predictions),
+        reference=msgspec.structs.replace(before.judgement(predictions), cosine=itself),
+        variant=variant_judgement,
         reference_predictions=tuple(predictions),
         variant_predictions=tuple(after.predictions),
         margins=tuple(margins),
@@ -154,6 +156,10 @@ class _Tally:
                 self._sqnr.update(want, have)
         if _is_vector(expected[0]):
             self._cosines.append(float(cosine(expected[0].reshape(-1), got[0].reshape(-1))))
+        self.keep(got, feeds, target)
+
+    def keep(self, got: Outputs, feeds: Feeds, target: Any) -> None:
+        """Keep the prediction only: all there is to say of fp32 beside itself."""
         self.predictions.append(self._task.predict(got, feeds))
         self.targets.append(target)
 
@@ -164,7 +170,7 @@ class _Tally:
         sqnr = self._sqnr.db
         return Judgement(
             samples=len(self.predictions),
-            divergence=float(np.mean(self._divergences)),
+            divergence=float(np.mean(self._divergences)) if self._divergences else 0.0,
             sqnr_db=float(sqnr) if np.isfinite(sqnr) else None,
             cosine=float(np.mean(self._cosines)) if self._cosines else None,
             score=score.value if score else None,

@@ -138,6 +138,8 @@ class RayJudges:
             report(done)
         try:
             results: list[Judgement | Failure] = self._ray.get(order)
+        except self._ray.exceptions.RayTaskError:  # a fault of ours, told as what it is
+            raise
         except self._ray.exceptions.RayError as error:
             raise WorkerError(
                 f"the cluster lost a worker: {str(error).splitlines()[0]}",

@@ -82,7 +82,8 @@ class _Job:
     def run(self) -> Run:
         started = time.monotonic()
         self._progress.start("import", None)
-        prepared = prepare(self._project, base=self._base, work=self._output / ".edgewise" / "model")
+        work = self._output / ".edgewise" / "model"
+        prepared = prepare(self._project, base=self._base, work=work, test_samples=self._plan.test_samples)
         self._lap("import", started)
         search = time.monotonic()
         self._progress.start("fp32 on the select split", len(prepared.select))
@@ -250,7 +251,7 @@ class _Job:
             budget=BudgetEvidence(limits=budget, verdicts=verdicts, fits=fits),
             regions=region_evidence(prepared.graph, explored, winner.recipe if winner else fp32.recipe, profile),
             histograms=histogram_evidence(explored, winner.recipe) if best is not None and winner else (),
-            flips=flip_evidence(prepared.task, comparison) if comparison else (),
+            flips=flip_evidence(prepared.task, comparison, prepared.test) if comparison and prepared.test else (),
             agreement=agreement,
             notes=prepared.notes,
             warnings=prepared.warnings,

@@ -48,8 +48,8 @@ def crossings(
     """Return the tensors that a placement quantizes and those it dequantizes."""
     quantized, dequantized = [], []
     for tensor, producer, readers in _tensors(regions, outputs):
-        made = _integers(placement, producer) and producer is not None and producer.kind not in _FLOAT_OUTPUT
         needed = {_integers(placement, reader) for reader in readers}
+        made = _integers(placement, producer) and not _makes_floats(producer, read_as_integers=True in needed)
         if True in needed and not made:
             quantized.append(tensor)
         if False in needed and made:
@@ -147,7 +147,7 @@ def milp(regions: tuple[Region, ...], costs: Costs, outputs: tuple[str, ...], *,
         border = costs.borders.get(tensor)
         if border is None:
             continue
-        made = {} if producer is None or producer.kind in _FLOAT_OUTPUT else integer_state(producer)
+        made = {} if _makes_floats(producer, read_as_integers=_may_be_integers(readers)) else integer_state(producer)
         for reader in readers:
             needed = integer_state(reader)
             quantize = column((tensor, "quantize"), border.quantize_us)
@@ -180,6 +180,17 @@ def milp(regions: tuple[Region, ...], costs: Costs, outputs: tuple[str, ...], *,
 def _minus(plus: dict[int, float], minus: dict[int, float]) -> dict[int, float]:
     keys = {**plus, **minus}
     return {key: plus.get(key, 0.0) - minus.get(key, 0.0) for key in keys}
+
+
+def _makes_floats(producer: Region | None, *, read_as_integers: bool) -> bool:
+    """Return whether a tensor is floats whatever its producer works on. A Gemm chooses by its readers."""
+    if producer is None or producer.kind in _FLOAT_OUTPUT:
+        return True
+    return producer.kind is Kind.GEMM and not read_as_integers
+
+
+def _may_be_integers(readers: list[Region | None]) -> bool:
+    return any(reader is not None and reader.kind is not Kind.FLOAT for reader in readers)
 
 
 def _integers(placement: Placement, region: Region | None) -> bool:
@@ -243,7 +254,8 @@ def _add_border(
     network: _Network, border: Border, producer: Region | None, readers: list[Region | None], tensor: str
 ) -> None:
     """Charge one tensor's border: floats made and integers read, or integers made and floats read."""
-    made = _SOURCE if producer is None or producer.kind in _FLOAT_OUTPUT else network.node(producer.name)
+    floats = producer is None or _makes_floats(producer, read_as_integers=_may_be_integers(readers))
+    made = _SOURCE if floats else network.node(producer.name)
     quantize = network.node(f"{tensor}\0quantize")
     network.edge(made, quantize, border.quantize_us)
     dequantize = network.node(f"{tensor}\0dequantize")

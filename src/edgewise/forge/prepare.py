@@ -55,8 +55,11 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         return self.target.threads
 
 
-def prepare(project: Project, *, base: Path, work: Path) -> Prepared:
-    """Read and check everything. Raises InputError where something cannot be used."""
+def prepare(project: Project, *, base: Path, work: Path, test_samples: int | None = None) -> Prepared:
+    """Read and check everything. Raises InputError where something cannot be used.
+
+    `test_samples` keeps at most so many samples of the test split, spread over it.
+    """
     target = _target(project)
     execute = runtime(target.runtimes[0])
     imported = import_model(project.model.path, base=base, inputs=project.model.inputs, work=work)
@@ -92,7 +95,7 @@ def prepare(project: Project, *, base: Path, work: Path) -> Prepared:
         task=task,
         calibrate=calibrate,
         select=select,
-        test=test,
+        test=_part(test, test_samples, seed=project.search.seed),
         notes=imported.notes,
         warnings=tuple(
             dict.fromkeys(filter(None, (told, shared, *pool.warnings, *(test.warnings if test is not None else ()))))
@@ -120,7 +123,7 @@ def _opened(split: str, config: TaskConfig, session: Session, base: Path) -> Lab
 def _splits(project: Project, pool: Labelled, *, base: Path, session: Session) -> tuple[Subset, Subset]:
     """Return the calibration samples and the select split, apart from one another."""
     config, seed = project.task, project.search.seed
-    group = 2 if pool.targets is not None and len(pool) and isinstance(pool.targets[0], Pair) else 1
+    group = _group(pool)
     select = open_split(SELECT, config=config, inputs=session.inputs, folder=base)
     if select is not None:
         mine, aside = tuple(range(len(pool))), tuple(range(len(select)))
@@ -133,6 +136,17 @@ def _splits(project: Project, pool: Labelled, *, base: Path, session: Session) -
         Subset(pool, _at_most(mine, config.samples, seed=seed, group=group)),
         Subset(select, _at_most(aside, _SELECT_MOST, seed=seed, group=group)),
     )
+
+
+def _part(split: Labelled | None, limit: int | None, *, seed: int) -> Labelled | None:
+    if split is None or limit is None or len(split) <= limit:
+        return split
+    return Subset(split, _at_most(tuple(range(len(split))), limit, seed=seed, group=_group(split)))
+
+
+def _group(split: Labelled) -> int:
+    """Return how many consecutive samples belong together: two of a pair."""
+    return 2 if split.targets is not None and len(split) and isinstance(split.targets[0], Pair) else 1
 
 
 def _at_most(indices: tuple[int, ...], limit: int, *, seed: int, group: int) -> tuple[int, ...]:

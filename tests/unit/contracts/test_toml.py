@@ -126,7 +126,7 @@ BAD = {
     "no scale": ("[task.image]\nscale = 0", 7, "scale = 0", "above 0"),
     "rate of zero": ("[task.audio]\nrate = 0", 7, "rate = 0", "Hz"),
     "tokens of zero": ("[task.text]\nmax_tokens = 0", 7, "max_tokens = 0", "tokens"),
-    "dynamic axis": ("[model.inputs]\ny = [1]\nx = [1, -1]", 8, "[model.inputs] x = [1, -1]", "1 or more"),
+    "dynamic axis": ("[model.inputs]\ny = [1]\nx = [1, -1]", 8, "[model.inputs] x = [1, -1]", "0 leaves"),
     "shape that is none": ("[model]\ninputs = 3", 6, "is not TOML", "correct that line"),
     "section as a value": ("[search]\n[target]\n[task.text]\ntokenizer = {}", 9, "tokenizer = {...}", "tokenizer.json"),
     "value as a section": ("image = 3", 6, "[task] image = 3", "write [task.image] on a line of its own"),

@@ -28,6 +28,8 @@ class SearchPlan(Value, kw_only=True):
     """How often measured times correct the cost model and the sweep is repeated."""
     tolerance: float
     """How many times the task's own tolerance a variant may diverge where the budget limits no accuracy."""
+    test_samples: int | None = None
+    """The final evidence is of at most so many samples, spread over the test split; None takes all of it."""
 
 
 PLANS = {
@@ -43,6 +45,7 @@ PLANS = {
         measure_seconds=0.6,
         corrections=0,
         tolerance=8.0,
+        test_samples=1000,
     ),
     Effort.DEFAULT: SearchPlan(
         calibration_samples=512,

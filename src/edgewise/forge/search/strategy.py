@@ -26,12 +26,13 @@ Offers = dict[str, tuple[Format, ...]]
 # A format that takes this much longer than fp32 in a region is not offered there; a little more is
 # tolerated because it may save a border.
 _TOO_SLOW = 1.3
-# Prices of noise tried in a sweep, and the share of fp32's time a placement must stay below.
-_PRICES = 48
+# Prices of noise tried in a sweep per placement asked for.
+_PRICES = 4
 # Neighbours of a sweep whose noise differs by more than this factor get placements between them,
 # with these shares of what they differ in.
 _GAP = 0.75
 _SHARES = (0.3, 0.6)
+# The share of fp32's time a placement must stay below.
 _WORTH_IT = 0.985
 # A format this little slower than another, and closer to fp32, makes the other not worth offering.
 _AS_FAST = 1.15
@@ -209,7 +210,7 @@ def sweep(bench: Bench, costs: Costs, *, count: int) -> list[Placement]:
         return []
     noise = sum(max(each.values()) for each in costs.noise.values() if each) or 1.0
     time = sum(times[Format.FP32] for times in costs.time_us.values()) or 1.0
-    prices = [0.0, *(time / noise * np.logspace(-3, 3, _PRICES))]
+    prices = [0.0, *(time / noise * np.logspace(-3, 3, _PRICES * count))]
     static = forms & set(STATIC)
     found: dict[str, Placement] = {}
     for price in prices:
