@@ -135,7 +135,8 @@ RULES: Mapping[Path, Rule] = MappingProxyType(
     {
         ("model", "path"): _text("the path of an ONNX file, or package.module:function that returns a torch module"),
         ("model", "inputs"): Rule(
-            "a table of shapes by input name, each a list of whole numbers (0 leaves an axis as it is), like x = [1, 3, 224, 224]",
+            "a table of shapes by input name, each a list of whole numbers (0 leaves an axis as it is), "
+            "like x = [1, 3, 224, 224]",
             _is_shapes,
         ),
         ("task", "kind"): Rule(
