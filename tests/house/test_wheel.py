@@ -81,7 +81,7 @@ def test_what_a_device_is_built_on_needs_only_the_base(loaded: dict[str, set[str
 
 def test_the_command_without_its_extra_says_which_to_install(python: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [python.with_name("edgewise"), "targets", "list"]
+    command = [str(python.with_name("edgewise")), "targets", "list"]
     done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "edgewise[forge]" in done.stderr

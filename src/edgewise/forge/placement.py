@@ -254,8 +254,9 @@ def _add_border(
     network: _Network, border: Border, producer: Region | None, readers: list[Region | None], tensor: str
 ) -> None:
     """Charge one tensor's border: floats made and integers read, or integers made and floats read."""
-    floats = producer is None or _makes_floats(producer, read_as_integers=_may_be_integers(readers))
-    made = _SOURCE if floats else network.node(producer.name)
+    made = _SOURCE
+    if producer is not None and not _makes_floats(producer, read_as_integers=_may_be_integers(readers)):
+        made = network.node(producer.name)
     quantize = network.node(f"{tensor}\0quantize")
     network.edge(made, quantize, border.quantize_us)
     dequantize = network.node(f"{tensor}\0dequantize")
