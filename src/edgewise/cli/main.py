@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from edgewise import __version__
-from edgewise.cli import demo, inspect, optimize, targets
+from edgewise.cli import demo, inspect, optimize, targets, verify
 from edgewise.cli.console import report_error
 from edgewise.errors import EdgewiseError
 
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 for verb, epilog in (
     (optimize.optimize, optimize.EPILOG),
+    (verify.verify, verify.EPILOG),
     (inspect.inspect, inspect.EPILOG),
     (demo.demo, demo.EPILOG),
 ):

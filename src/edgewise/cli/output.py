@@ -44,8 +44,11 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
                 return
 
 
-def claim(folder: Path) -> Claim:
-    """Make the folder and see that it can be written. Raises OutputError where it is not a run's to take."""
+def claim(folder: Path, *, mark: str = EVIDENCE) -> Claim:
+    """Make the folder and see that it can be written. Raises OutputError where it is not a run's to take.
+
+    `mark` is the file that tells a folder with earlier results.
+    """
     made = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
     if not made and not folder.is_dir():
         raise OutputError(
@@ -67,10 +70,10 @@ def claim(folder: Path) -> Claim:
             required="a folder that can be written",
             next_step="choose another --output",
         ) from error
-    if names and EVIDENCE not in names and STATE not in names:
+    if names and mark not in names and STATE not in names:
         raise OutputError(
             f"the output {folder} holds other things ({', '.join(names[:3])})",
-            required=f"an empty or new folder, or one of an earlier run (with {EVIDENCE})",
+            required=f"an empty or new folder, or one of an earlier run (with {mark})",
             next_step="choose another --output",
         )
     (folder / STATE).mkdir(exist_ok=True)

@@ -47,7 +47,8 @@ def project_of(arguments: Arguments, *, cwd: Path) -> tuple[Project, Path]:
     Raises InputError where a file is missing or of the wrong kind, an option holds what it may not,
     or two options contradict each other.
     """
-    limits = {name: _limit(name, text) for name, text in arguments.limits.items()}
+    for name, text in arguments.limits.items():
+        _limit(name, text)
     subject = arguments.subject
     if subject is None:
         if not (cwd / CONFIG).is_file():
@@ -64,10 +65,10 @@ def project_of(arguments: Arguments, *, cwd: Path) -> tuple[Project, Path]:
                 required="one or the other: a config names its own data",
                 next_step="leave out --data, or name the model instead of the config",
             )
-        project, base = _read(cwd / subject, source=subject), (cwd / subject).parent
+        project, base = read_config(cwd / subject, source=subject), (cwd / subject).parent
     else:
         project, base = _bare(subject, arguments.data, cwd=cwd), cwd
-    project = _overridden(project, arguments, limits, cwd=cwd)
+    project = overridden(project, arguments, cwd=cwd)
     locate(project.model.path, base=base)  # refused here, before there is an output folder
     return project, base
 
@@ -81,7 +82,8 @@ def stem(model: str) -> str:
     return model.rpartition(":")[2] if ":" in model else Path(model).stem
 
 
-def _read(path: Path, *, source: str) -> Project:
+def read_config(path: Path, *, source: str) -> Project:
+    """Return a config as values. Raises ConfigError where it cannot be read, or holds what it may not."""
     try:
         if path.stat().st_size > MOST_CONFIG_BYTES:
             raise ConfigError(f"{source} has {path.stat().st_size} bytes", required="a config, some lines of TOML")
@@ -106,7 +108,9 @@ def _bare(model: str, data: str | None, *, cwd: Path) -> Project:
     return Project(model=ModelConfig(path=model), task=resolve_folder(cwd / data))
 
 
-def _overridden(project: Project, arguments: Arguments, limits: Mapping[str, float], *, cwd: Path) -> Project:
+def overridden(project: Project, arguments: Arguments, *, cwd: Path) -> Project:
+    """Return a project with what was typed in its place. Raises ConfigError where an option holds what it may not."""
+    limits = {name: _limit(name, text) for name, text in arguments.limits.items()}
     replace = msgspec.structs.replace
     task, target, search = project.task, project.target, project.search
     if arguments.task is not None:

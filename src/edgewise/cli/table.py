@@ -38,10 +38,10 @@ def print_run(run: Run, console: Console, *, places: Sequence[tuple[str, Path]])
     console.print(_comparison(run, console.width))
     console.print(Text(split_note(run), style="dim"))
     if run.budget.verdicts:
-        console.print(_limits([(each, "") for each in run.budget.verdicts]))
+        console.print(limits_table([(each, "") for each in run.budget.verdicts]))
     if run.chosen is None:
         if run.closest:
-            console.print(_limits(nearest(run)))
+            console.print(limits_table(nearest(run)))
         for line in run.advice:
             console.print(Text.assemble(("try: ", "bold"), clean(line)))
     for warning in run.warnings:
@@ -79,7 +79,7 @@ def _comparison(run: Run, width: int) -> Table:
     return table
 
 
-def _limits(verdicts: Sequence[tuple[LimitVerdict, str]]) -> Table:
+def limits_table(verdicts: Sequence[tuple[LimitVerdict, str]]) -> Table:
     """Return a row per limit; where nothing fits, with the candidate that came nearest to it."""
     has_names = any(name for _, name in verdicts)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -55,3 +55,11 @@ class Project(Value, kw_only=True):
     target: TargetConfig = TargetConfig()
     budget: Budget = Budget()
     search: SearchConfig = SearchConfig()
+
+
+class RunProject(Value, kw_only=True):
+    """What a run was asked for, kept in its folder (`project.json`) so that its data is found again."""
+
+    base: str
+    """The folder that paths of the project are relative to, as an absolute path."""
+    project: Project

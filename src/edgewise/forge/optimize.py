@@ -11,7 +11,7 @@ import msgspec
 from edgewise import __version__
 from edgewise.contracts.budget import Verdict, judge
 from edgewise.contracts.evidence import Candidate, Figures, Status
-from edgewise.contracts.project import Effort, Project
+from edgewise.contracts.project import Effort, Project, RunProject
 from edgewise.contracts.recipe import Recipe
 from edgewise.contracts.run import BudgetEvidence, Chosen, Data, Run
 from edgewise.contracts.target import RuntimeName
@@ -54,9 +54,9 @@ def optimize(
 ) -> Run:
     """Find, measure and write the variant that fits; return everything that was found.
 
-    Paths in `project` are relative to `base`. `output` receives `variants/`, `evidence.json` and
-    `.edgewise/` (what a killed run goes on from). `cluster` judges candidates on the Ray cluster at
-    that address. `fresh` measures again what is known of this machine. Raises EdgewiseError.
+    Paths in `project` are relative to `base`. `output` receives `variants/`, `evidence.json`,
+    `project.json` (what was asked for) and `.edgewise/` (what a killed run goes on from). `cluster` judges candidates
+    on the Ray cluster at that address. `fresh` measures again what is known of this machine. Raises EdgewiseError.
     """
     return _Job(project, base=base, output=output, progress=progress or Silent(), cluster=cluster, fresh=fresh).run()
 
@@ -85,6 +85,8 @@ class _Job:
         work = self._output / ".edgewise" / "model"
         prepared = prepare(self._project, base=self._base, work=work, test_samples=self._plan.test_samples)
         self._lap("import", started)
+        kept = RunProject(base=str(self._base.absolute()), project=self._project)
+        write_atomically(self._output / "project.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
         search = time.monotonic()
         self._progress.start("fp32 on the select split", len(prepared.select))
         reference = refer(prepared.task, prepared.fp32, prepared.select, report=self._progress.advance)

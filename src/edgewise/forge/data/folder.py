@@ -13,31 +13,31 @@ _ENDINGS = (".npz", ".tsv", ".csv", "")
 """Tables before folders: `calibrate.tsv` may name the files in `calibrate/`."""
 
 
-def resolve_folder(folder: Path, *, config: TaskConfig | None = None) -> TaskConfig:
+def resolve_folder(folder: Path, *, config: TaskConfig | None = None, required: str = "calibrate") -> TaskConfig:
     """Return `config` (or defaults) with the splits found in `folder`, as absolute paths.
 
-    A split is `NAME.npz`, `NAME.tsv`, `NAME.csv` or a folder `NAME`, in this order; `calibrate` must be there,
-    `select` and `test` may be. Raises DataError that lists what was looked for.
+    A split is `NAME.npz`, `NAME.tsv`, `NAME.csv` or a folder `NAME`, in this order; `required` (`calibrate` or
+    `test`) must be there, the others may be. Where `calibrate` is not, its path is that of a file that does not
+    exist. Raises DataError that lists what was looked for.
     """
     if not folder.is_dir():
         raise DataError(
             f"{folder} is {'not a folder' if folder.exists() else 'missing'}",
-            required="a folder with calibrate.npz (and test.npz)",
+            required=f"a folder with {required}.npz",
             next_step="check --data",
         )
     folder = folder.resolve()
-    calibrate = _find(folder, "calibrate")
-    if calibrate is None:
+    found = {split: _find(folder, split) for split in ("calibrate", "select", "test")}
+    if found[required] is None:
         names = sorted(each.name for each in folder.iterdir())
         raise DataError(
             f"{folder} holds {', '.join(names[:8]) or 'nothing'}{', ...' if len(names) > 8 else ''}",
-            required="one of " + ", ".join("calibrate" + (ending or "/") for ending in _ENDINGS),
-            next_step="put the calibration samples there: numpy.savez('calibrate.npz', x=...)",
+            required="one of " + ", ".join(required + (ending or "/") for ending in _ENDINGS),
+            next_step=f"put the samples there: numpy.savez('{required}.npz', x=...)",
         )
+    calibrate = found["calibrate"] or str(folder / "calibrate.npz")
     base = config if config is not None else TaskConfig(calibrate=calibrate)
-    return msgspec.structs.replace(
-        base, calibrate=calibrate, select=_find(folder, "select"), test=_find(folder, "test")
-    )
+    return msgspec.structs.replace(base, calibrate=calibrate, select=found["select"], test=found["test"])
 
 
 def _find(folder: Path, split: str) -> str | None:

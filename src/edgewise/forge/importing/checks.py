@@ -31,11 +31,11 @@ _OTHERS = (
 )
 
 
-def read_checked(path: Path) -> tuple[onnx.ModelProto, int]:
+def read_checked(path: Path, *, is_variant: bool = False) -> tuple[onnx.ModelProto, int]:
     """Read an ONNX file; return it without external data, and how many bytes of those there are.
 
-    Raises ModelError where it is broken, HostileModelError where it reaches outside its folder or
-    states absurd sizes.
+    A variant may be quantized, and need not be in float32. Raises ModelError where it is broken, HostileModelError
+    where it reaches outside its folder or states absurd sizes.
     """
     model = _parse(path)
     if not model.graph.node:
@@ -46,7 +46,7 @@ def read_checked(path: Path) -> tuple[onnx.ModelProto, int]:
         )
     check_text(model, path.name)
     check_sizes(model, path.name)
-    check_supported(model, path.name)
+    check_supported(model, path.name, is_variant=is_variant)
     check_order(model.graph, path.name)
     external = check_external(model, path.parent)
     try:

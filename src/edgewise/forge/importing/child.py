@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from edgewise.errors import EdgewiseError, HostileModelError, ModelError, OutputError
+from edgewise.errors import EdgewiseError, ExecutionError, HostileModelError, ModelError, OutputError
 from edgewise.forge.cache import digest
 from edgewise.forge.importing.checks import read_checked
 from edgewise.forge.importing.external import load_external
@@ -17,6 +17,7 @@ from edgewise.forge.importing.limits import GIB, limit, memory_limit
 from edgewise.forge.importing.messages import Answer, Question, Refusal, serve
 from edgewise.forge.importing.naming import part_names
 from edgewise.forge.importing.normalise import normalise
+from edgewise.runtimes.onnxruntime_ import OnnxRuntime
 
 ORIGINAL = "original.onnx"
 NORMALISED = "normalised.onnx"
@@ -30,7 +31,7 @@ def answer(question: Question) -> Answer:
     folder = Path(question.folder)
     try:
         limit(path.stat().st_size)
-        model, external = read_checked(path)
+        model, external = read_checked(path, is_variant=question.is_variant)
         if external:
             limit(path.stat().st_size + external)
             load_external(model, path.parent)
@@ -40,6 +41,9 @@ def answer(question: Question) -> Answer:
             (folder / ORIGINAL).write_bytes(whole)
         before = digest(whole)
         del whole  # all weights once over
+        if question.is_variant:
+            _load(folder / ORIGINAL if rewritten else path, path.name)
+            return Answer(digest=before, rewritten=rewritten)
         done, notes = normalise(model, original=folder / ORIGINAL if rewritten else path, shapes=question.inputs)
         normal = done.SerializeToString(deterministic=True)
         (folder / NORMALISED).write_bytes(normal)
@@ -50,6 +54,18 @@ def answer(question: Question) -> Answer:
     except OSError as error:
         return Answer(refusal=Refusal.of(_by_system(error, path)))
     return Answer(digest=digest(before, normal), rewritten=rewritten, notes=notes)
+
+
+def _load(file: Path, name: str) -> None:
+    """Have ONNX Runtime load a variant here first, where it may crash."""
+    try:
+        OnnxRuntime().load(file)
+    except ExecutionError as error:
+        raise ModelError(
+            f"{name}: {error.found}",
+            required="a model that ONNX Runtime can load",
+            next_step="check it with onnxruntime.InferenceSession",
+        ) from error
 
 
 def _by_system(error: OSError, path: Path) -> EdgewiseError:

@@ -21,6 +21,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """Where the packages of a torch module are looked for first."""
     inputs: dict[str, tuple[int, ...]] = {}
     folder: str
+    is_variant: bool = False
+    """It may be quantized: it is checked and loaded, and left as it is."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,6 +65,17 @@ def import_model(path: str, *, base: Path, inputs: dict[str, tuple[int, ...]], w
     )
 
 
+def check_variant(file: Path, *, work: Path) -> Path:
+    """Check a variant as a model is checked before import; return it as one plain file, its own where it is one.
+
+    It comes from anywhere, like a model. Raises ModelError, its subclass HostileModelError, or OutputError
+    where `work` cannot be written.
+    """
+    with _scratch(work) as folder:
+        answer = _read(Question(model=str(file.absolute()), folder=str(folder), is_variant=True))
+        return (folder / child.ORIGINAL).replace(work / "variant.onnx") if answer.rewritten else file.absolute()
+
+
 def _read(question: Question) -> Answer:
     """Have the child read a file. How it died is what the user hears, where it does not answer."""
     name = Path(question.model).name

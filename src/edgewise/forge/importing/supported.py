@@ -54,11 +54,13 @@ _FED = frozenset(
 )
 
 
-def check_supported(model: onnx.ModelProto, name: str) -> None:
-    """Raise ModelError for what cannot be quantized here."""
+def check_supported(model: onnx.ModelProto, name: str, *, is_variant: bool = False) -> None:
+    """Raise ModelError for what cannot be quantized here, or, of a variant, for what cannot be run here."""
     _check_operators(model, name)
     _check_inputs(model, name)
-    _check_weights(model, name)
+    if not is_variant:
+        _refuse_quantized(model, name)
+        _check_weights(model, name)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -83,6 +85,9 @@ def _check_operators(model: onnx.ModelProto, name: str) -> None:
             required=f"opset {MIN_OPSET} or newer",
             next_step="export with a newer opset_version, or convert it with onnx.version_converter",
         )
+
+
+def _refuse_quantized(model: onnx.ModelProto, name: str) -> None:
     for node in nodes(model):
         if node.op_type in _QUANTIZED or node.op_type.startswith(_QUANTIZED_PREFIX):
             raise ModelError(
@@ -116,12 +121,13 @@ def _check_inputs(model: onnx.ModelProto, name: str) -> None:
                 required="numbers as inputs",
                 next_step="cut the model behind its text or string processing",
             )
-    for value in (*fed, *model.graph.output):
-        _refuse_other_floats(value.type.tensor_type.elem_type, f"{name}: {value.name!r}")
 
 
 def _check_weights(model: onnx.ModelProto, name: str) -> None:
-    """Refuse weights of another type, but for those that are cast first (float32 stored as float16)."""
+    """Refuse inputs, outputs and weights of other floats, but for weights that are cast first (stored as float16)."""
+    initial = {each.name for each in model.graph.initializer}
+    for value in (*(each for each in model.graph.input if each.name not in initial), *model.graph.output):
+        _refuse_other_floats(value.type.tensor_type.elem_type, f"{name}: {value.name!r}")
     weights = {
         each.name: each.data_type
         for each in model.graph.initializer

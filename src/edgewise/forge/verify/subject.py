@@ -65,6 +65,12 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget
     depth: Depth
     seed: int
+    seconds: float = 8.0
+    """About how long one suite may take: with more to look at than that, it looks at a seeded part."""
+    fps: float | None = None
+    """The rate of a soak, in inferences per second, where the user gave one."""
+    minutes: float | None = None
+    """The length of a soak, where the user gave one."""
 
     def run_both(self, feeds: Feeds) -> tuple[Outputs, Outputs]:
         """Return fp32's and the variant's outputs for one sample."""
