@@ -197,6 +197,10 @@ class UnreachableError(TransferError):
 class HttpStatusError(TransferError):
     """The server answered with an error status."""
 
+    status = 0
+    retry_after_s: float | None = None
+    """What the server asked to wait."""
+
 
 class SlowRetrievalError(TransferError):
     """A transfer was slower than the minimum, or was not over by its deadline."""
