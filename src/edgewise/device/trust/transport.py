@@ -99,10 +99,11 @@ class Transport:
                 with _network(url):
                     connection.request("GET", _request_target(url, connection), headers=sent)
                     response = connection.getresponse()
-                if response.status not in REDIRECTS:
-                    yield Reply(response, url, guard)
-                    return
-                url = _redirected(url, response.getheader("Location"))
+                with contextlib.closing(response):  # it keeps the socket open, also after the connection is closed
+                    if response.status not in REDIRECTS:
+                        yield Reply(response, url, guard)
+                        return
+                    url = _redirected(url, response.getheader("Location"))
                 sent = {**self._headers, **(headers or {})}
         raise UnreachableError(
             f"{url}: more than {MOST_REDIRECTS} redirects",
