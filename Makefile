@@ -1,7 +1,7 @@
 # Nothing is needed but Python >= 3.11 and a package index: each target makes .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
-ALL := forge,openvino,cluster,train,audio,text,docs,test
+ALL := forge,fleet,openvino,cluster,train,audio,text,docs,test
 
 .PHONY: demo test check bench docs
 demo: .venv/forge.stamp  ## the whole job on a small model that comes with the package

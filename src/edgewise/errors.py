@@ -11,7 +11,6 @@
     |   +-- KeyFileError         a key file, its passphrase or its kind is wrong
     |   +-- TelemetryError       an envelope that is malformed, contradicts itself or is too large
     |   +-- RolloutError         a rollout that cannot be, or a command that its state does not allow
-    |   +-- BundleError          a bundle or delta is not one, is damaged, or was refused for safety
     +-- MissingExtraError        an optional dependency is not installed (exit 2)
     +-- OutputError              a result could not be written (exit 2)
     +-- ExecutionError           a runtime could not load or run a variant (exit 1)
@@ -28,10 +27,17 @@
     |   +-- DisagreementError        the director and the image repository do not say the same
     |   +-- UnknownTargetError       nobody signed a target of this name
     +-- TransferError            the network failed; try again later (exit 1)
-        +-- UnreachableError         no connection, or it broke
-        +-- HttpStatusError          the server answered with an error
-        +-- SlowRetrievalError       slower than the minimum, or past the deadline
-        +-- TruncatedError           fewer bytes than the server promised
+    |   +-- UnreachableError         no connection, or it broke
+    |   +-- HttpStatusError          the server answered with an error
+    |   +-- SlowRetrievalError       slower than the minimum, or past the deadline
+    |   +-- TruncatedError           fewer bytes than the server promised
+    +-- StorageError             the fleet's database or object store did not answer (exit 1)
+    +-- FleetError               the fleet server refuses a request (exit 1)
+        +-- UnauthenticatedError     nobody known sent it
+        +-- ForbiddenError           the one who sent it may not do this
+        +-- NotFoundError            what it names is not there
+        +-- ConflictError            it exists already, or has changed
+        +-- BusyError                more is under way than the server takes on
 
 A security refusal (TrustError) is never a network failure (TransferError): the first is reported, the
 second is tried again.
@@ -112,10 +118,6 @@ class TelemetryError(InputError):
 
 class RolloutError(InputError):
     """A rollout cannot be as described, or its state does not allow a command."""
-
-
-class BundleError(InputError):
-    """A bundle or a delta is not one, is damaged, or was refused for safety."""
 
 
 class MissingExtraError(EdgewiseError):
@@ -208,3 +210,31 @@ class SlowRetrievalError(TransferError):
 
 class TruncatedError(TransferError):
     """A transfer ended before the length that the server promised."""
+
+
+class StorageError(EdgewiseError):
+    """The fleet's database or object store did not answer, or refused."""
+
+
+class FleetError(EdgewiseError):
+    """The fleet server refuses a request."""
+
+
+class UnauthenticatedError(FleetError):
+    """Nobody known has sent the request: no token, a wrong one, a bad signature or a replay."""
+
+
+class ForbiddenError(FleetError):
+    """Somebody known has sent it, who may not do this."""
+
+
+class NotFoundError(FleetError):
+    """What the request names is not there, or not for the one who asks."""
+
+
+class ConflictError(FleetError):
+    """It exists already, or has changed meanwhile."""
+
+
+class BusyError(FleetError):
+    """More is under way than the server takes on; nothing was kept, and it is worth asking again later."""

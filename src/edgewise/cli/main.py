@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from edgewise import __version__
-from edgewise.cli import demo, inspect, optimize, targets, verify
+from edgewise.cli import demo, fleet, inspect, optimize, targets, verify
 from edgewise.cli.console import report_error
 from edgewise.errors import EdgewiseError
 
@@ -40,6 +40,7 @@ for verb, epilog in (
     # typer keeps the line breaks of a docstring; a help text shall break where the terminal ends.
     app.command(help=re.sub(r"(?<!\n)\n(?!\n)", " ", getdoc(verb) or ""), epilog=epilog)(verb)
 app.add_typer(targets.targets, name="targets")
+app.add_typer(fleet.fleet, name="fleet")
 
 
 def main() -> None:

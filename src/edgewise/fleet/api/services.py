@@ -1,0 +1,23 @@
+"""What every route may use; made once per process."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgewise.fleet.auth import Gatekeeper
+from edgewise.fleet.clock import Clock
+from edgewise.fleet.metrics import Metrics
+from edgewise.fleet.settings import Settings
+from edgewise.fleet.store.database import Database
+from edgewise.fleet.store.objects import Objects
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a running server."""
+
+    settings: Settings
+    database: Database
+    objects: Objects
+    gatekeeper: Gatekeeper
+    metrics: Metrics
+    clock: Clock
