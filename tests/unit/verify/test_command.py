@@ -119,7 +119,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "variant is no ONNX file": (["text.onnx", *BARE], "text.onnx"),
     "variant with other inputs": (["other.onnx", *BARE], "those of the reference"),
     "variant with other outputs": (["wide.onnx", *BARE], "those of the reference"),
-    "variant reaches outside its folder": (["outside.onnx", *BARE], "outside.onnx"),
+    "variant reaches outside its folder": (["outside.onnx", *BARE], "the model's own folder"),
     "reference gives NaN": (["int8.onnx", "--reference", "nan.onnx", "--data", "data"], "gives NaN"),
     "a folder that is no run": (["data", *BARE], "a folder without evidence.json"),
     "a run that chose nothing": (["unfit"], "chose no variant"),

@@ -4,32 +4,54 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgewise.contracts.verification import Finding, Grade, Section, Table
+from edgewise.contracts.verification import Chart, Finding, Grade, Section, Table
 from edgewise.forge.progress import Progress
+from edgewise.forge.verify.beliefs import beliefs_of
+from edgewise.forge.verify.calibration import calibration_findings
+from edgewise.forge.verify.confidence import confidence_charts, confidence_findings, disagreement_by_margin
+from edgewise.forge.verify.exemplars import exemplar_table, worst
 from edgewise.forge.verify.flips import directions, flip_findings, flips_of
 from edgewise.forge.verify.pairs import are_numbers
 from edgewise.forge.verify.scores import compare_scores, score_findings
+from edgewise.forge.verify.subgroups import class_findings, subgroup_findings
 from edgewise.forge.verify.subject import Subject
 
 NAME = "agreement"
 
 
 def agreement(subject: Subject, progress: Progress) -> Section:
-    """Return scores, flips and distances of the variant beside fp32."""
-    progress.start("agreement with fp32", None)
+    """Return scores, flips, classes, subgroups, confidence and distances of the variant beside fp32."""
+    progress.start("agreement with fp32", 5)
     flips = flips_of(subject)
-    findings = (
-        _finite(subject),
-        *score_findings(subject, compare_scores(subject)),
-        *flip_findings(subject, flips),
-        _distance(subject),
-    )
-    tables: list[Table | None] = [directions(flips) if flips is not None else None]
+    findings = [_finite(subject), *score_findings(subject, compare_scores(subject)), *flip_findings(subject, flips)]
+    tables: list[Table | None] = []
+    charts: list[Chart] = []
+    progress.advance(1)
+    if flips is not None:
+        tables.append(directions(flips))
+        for found, listed in (class_findings(subject, flips), subgroup_findings(subject, flips)):
+            findings += found
+            tables += listed
+        if (by_margin := disagreement_by_margin(subject, flips)) is not None:
+            charts.append(by_margin[0])
+            tables.append(by_margin[1])
+    progress.advance(2)
+    beliefs = beliefs_of(subject)
+    if beliefs is not None:
+        findings += confidence_findings(subject, beliefs)
+        progress.advance(3)
+        findings += calibration_findings(subject, beliefs)
+        charts += confidence_charts(beliefs)
+    progress.advance(4)
+    findings.append(_distance(subject))
+    tables.append(exemplar_table(subject, worst(subject, flips)))
+    progress.advance(5)
     return Section(
         suite=NAME,
         title="Agreement with fp32",
-        findings=findings,
+        findings=tuple(findings),
         tables=tuple(each for each in tables if each is not None),
+        charts=tuple(charts),
         seed=subject.seed,
     )
 

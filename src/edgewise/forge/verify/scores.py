@@ -18,7 +18,7 @@ from edgewise.forge.tasks.classification import Classification
 from edgewise.forge.tasks.embedding import Pair
 from edgewise.forge.tasks.speech import Speech, words
 from edgewise.forge.verify.subject import Pairs, Subject
-from edgewise.numerics.bootstrap import bca_interval
+from edgewise.numerics.bootstrap import MOST_PARTS, bca_interval
 from edgewise.numerics.paired import share_difference_interval
 from edgewise.numerics.statistics import mcnemar
 
@@ -197,4 +197,4 @@ def _affordable(statistic: Callable[[NDArray[np.intp]], float], units: int, seco
     begin = time.monotonic()
     statistic(np.arange(units))
     each = max(time.monotonic() - begin, 1e-7)
-    return min(_RESAMPLES, int(seconds / each) - units)
+    return min(_RESAMPLES, int(seconds / each) - min(units, MOST_PARTS))

@@ -26,6 +26,7 @@ from edgewise.forge.measure.environment import environment
 from edgewise.forge.progress import Progress, Silent
 from edgewise.forge.tasks.base import Outputs
 from edgewise.forge.verify.baseline import DOCUMENT
+from edgewise.forge.verify.calibration import CONFORMAL, TEMPERATURE
 from edgewise.forge.verify.cost import cost_section, measure_cost
 from edgewise.forge.verify.given import Given
 from edgewise.forge.verify.open import Asked, open_subject
@@ -87,7 +88,7 @@ def verify(
         reference_figures=reference,
         limits=limits,
         sections=tuple(sections),
-        calibration=VariantCalibration(cutoffs=_cutoffs(sections)),
+        calibration=_calibration(sections),
         baseline=baseline[0] if baseline is not None else None,
         changes=changes(baseline[1], sections) if baseline is not None else (),
         seconds=watch.seconds,
@@ -162,10 +163,15 @@ def _sqnr_db(reference: Sequence[Outputs], variant: Sequence[Outputs]) -> float 
     return value if np.isfinite(value) else None
 
 
-def _cutoffs(sections: Sequence[Section]) -> tuple[ScoreCutoff, ...]:
-    return tuple(
-        ScoreCutoff(score=each.subject, cutoff=each.value, keep=0.95 if each.limit is None else each.limit)
-        for section in sections
-        for each in section.findings
-        if each.name == CUTOFF and each.value is not None
+def _calibration(sections: Sequence[Section]) -> VariantCalibration:
+    """Return what the suites fitted for this variant; it travels in findings of agreed names (see `suites`)."""
+    known = [(each, each.value) for section in sections for each in section.findings if each.value is not None]
+    return VariantCalibration(
+        temperature=next((value for each, value in known if each.name == TEMPERATURE), None),
+        conformal={each.subject: value for each, value in known if each.name == CONFORMAL},
+        cutoffs=tuple(
+            ScoreCutoff(score=each.subject, cutoff=value, keep=0.95 if each.limit is None else each.limit)
+            for each, value in known
+            if each.name == CUTOFF
+        ),
     )
