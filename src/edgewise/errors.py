@@ -11,6 +11,7 @@
     |   +-- KeyFileError         a key file, its passphrase or its kind is wrong
     |   +-- TelemetryError       an envelope that is malformed, contradicts itself or is too large
     |   +-- RolloutError         a rollout that cannot be, or a command that its state does not allow
+    |   +-- BundleError          a bundle or delta is not one, is damaged, or was refused for safety
     +-- MissingExtraError        an optional dependency is not installed (exit 2)
     +-- OutputError              a result could not be written (exit 2)
     +-- ExecutionError           a runtime could not load or run a variant (exit 1)
@@ -118,6 +119,10 @@ class TelemetryError(InputError):
 
 class RolloutError(InputError):
     """A rollout cannot be as described, or its state does not allow a command."""
+
+
+class BundleError(InputError):
+    """A bundle or a delta is not one, is damaged, or was refused for safety."""
 
 
 class MissingExtraError(EdgewiseError):
