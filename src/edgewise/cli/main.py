@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from edgewise import __version__
-from edgewise.cli import demo, fleet, inspect, optimize, targets, verify
+from edgewise.cli import data, demo, fleet, inspect, optimize, targets, verify
 from edgewise.cli.console import report_error
 from edgewise.errors import EdgewiseError
 
@@ -41,6 +41,7 @@ for verb, epilog in (
     app.command(help=re.sub(r"(?<!\n)\n(?!\n)", " ", getdoc(verb) or ""), epilog=epilog)(verb)
 app.add_typer(targets.targets, name="targets")
 app.add_typer(fleet.fleet, name="fleet")
+app.add_typer(data.data, name="data")
 
 
 def main() -> None:

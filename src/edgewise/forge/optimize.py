@@ -31,7 +31,7 @@ from edgewise.forge.judge import Comparison, Reference, compare, refer
 from edgewise.forge.judges import Assignment, Judges, LocalJudges, PoolJudges, RayJudges
 from edgewise.forge.measure.environment import cores, environment
 from edgewise.forge.measured import Shortlisted, measure_latency, with_footprint, with_latency
-from edgewise.forge.prepare import Prepared, prepare
+from edgewise.forge.prepare import SPREAD, Prepared, prepare
 from edgewise.forge.progress import Progress, Silent
 from edgewise.forge.search.choose import advice, choose, closest, tolerance
 from edgewise.forge.search.plan import PLANS, SearchPlan
@@ -243,7 +243,7 @@ class _Job:
                 select=len(reference.feeds),
                 test=comparison.variant.samples if comparison else 0,
                 digest=digest(prepared.calibrate.digest(), prepared.select.digest()),
-                selection="all" if len(prepared.calibrate) < self._project.task.samples else "spread",
+                selection=prepared.selection if len(prepared.calibrate) <= self._plan.calibration_samples else SPREAD,
             ),
             reference=reference_figures,
             chosen=chosen if fits else None,

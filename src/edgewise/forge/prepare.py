@@ -14,7 +14,7 @@ from edgewise.errors import DataError
 from edgewise.forge.data.labels import Labelled, check_labels, has_integer_labels
 from edgewise.forge.data.leakage import leakage
 from edgewise.forge.data.open import CALIBRATE, SELECT, TEST, open_split
-from edgewise.forge.data.split import Subset, split_pool
+from edgewise.forge.data.split import Subset, at_most, split_pool
 from edgewise.forge.graph import Graph
 from edgewise.forge.importing.sandbox import Imported, import_model
 from edgewise.forge.regions import Region, regions_of
@@ -29,6 +29,7 @@ from edgewise.runtimes.base import Runtime, Session
 # Set aside from the calibration pool where the user gives no select split of their own.
 _SELECT_SHARE = 0.3
 _SELECT_MOST = 256
+ALL, SPREAD = "all", "spread"
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +44,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """The user's own model on the target's first runtime: the reference for everything."""
     task: Task
     calibrate: Subset
+    selection: str
+    """How the calibration samples were taken from the pool: `all`, or `spread` (a seeded random part; ADR 8)."""
     select: Subset
     test: Labelled | None
     notes: tuple[str, ...]
@@ -82,7 +85,7 @@ def prepare(project: Project, *, base: Path, work: Path, test_samples: int | Non
         for split in (pool, test):
             if split is not None and split.targets is not None:
                 check_labels(split, classes=task.classes)
-    calibrate, select = _splits(project, pool, base=base, session=fp32)
+    calibrate, select, selection = _splits(project, pool, base=base, session=fp32)
     shared = leakage(pool, test) if test is not None else None
     told = getattr(task, "note", "")
     return Prepared(
@@ -94,6 +97,7 @@ def prepare(project: Project, *, base: Path, work: Path, test_samples: int | Non
         fp32=fp32,
         task=task,
         calibrate=calibrate,
+        selection=selection,
         select=select,
         test=_part(test, test_samples, seed=project.search.seed),
         notes=imported.notes,
@@ -120,8 +124,8 @@ def _opened(split: str, config: TaskConfig, session: Session, base: Path) -> Lab
     return found
 
 
-def _splits(project: Project, pool: Labelled, *, base: Path, session: Session) -> tuple[Subset, Subset]:
-    """Return the calibration samples and the select split, apart from one another."""
+def _splits(project: Project, pool: Labelled, *, base: Path, session: Session) -> tuple[Subset, Subset, str]:
+    """Return the calibration samples and the select split, apart from one another, and how the former were taken."""
     config, seed = project.task, project.search.seed
     group = _group(pool)
     select = open_split(SELECT, config=config, inputs=session.inputs, folder=base)
@@ -133,25 +137,18 @@ def _splits(project: Project, pool: Labelled, *, base: Path, session: Session) -
         mine, aside = split_pool(len(pool), share=_SELECT_SHARE, seed=seed, group=group)
         select = pool
     return (
-        Subset(pool, _at_most(mine, config.samples, seed=seed, group=group)),
-        Subset(select, _at_most(aside, _SELECT_MOST, seed=seed, group=group)),
+        Subset(pool, at_most(mine, config.samples, seed=seed, group=group)),
+        Subset(select, at_most(aside, _SELECT_MOST, seed=seed, group=group)),
+        ALL if len(mine) <= config.samples else SPREAD,
     )
 
 
 def _part(split: Labelled | None, limit: int | None, *, seed: int) -> Labelled | None:
     if split is None or limit is None or len(split) <= limit:
         return split
-    return Subset(split, _at_most(tuple(range(len(split))), limit, seed=seed, group=_group(split)))
+    return Subset(split, at_most(tuple(range(len(split))), limit, seed=seed, group=_group(split)))
 
 
 def _group(split: Labelled) -> int:
     """Return how many consecutive samples belong together: two of a pair."""
     return 2 if split.targets is not None and len(split) and isinstance(split.targets[0], Pair) else 1
-
-
-def _at_most(indices: tuple[int, ...], limit: int, *, seed: int, group: int) -> tuple[int, ...]:
-    """Return at most `limit` of the indices, spread over all of them, pairs kept together."""
-    if len(indices) <= limit:
-        return indices
-    kept, _ = split_pool(len(indices), share=1 - limit / len(indices), seed=seed, group=group)
-    return tuple(indices[at] for at in kept[: limit - limit % group])

@@ -78,3 +78,11 @@ def split_pool(n: int, *, share: float, seed: int, group: int = 1) -> tuple[tupl
     chosen[order[:aside]] = True
     mine = np.repeat(chosen, group)[:n]
     return tuple(np.flatnonzero(~mine).tolist()), tuple(np.flatnonzero(mine).tolist())
+
+
+def at_most(indices: tuple[int, ...], limit: int, *, seed: int, group: int) -> tuple[int, ...]:
+    """Return at most `limit` of the indices, a seeded part of them in their order, groups kept together."""
+    if len(indices) <= limit:
+        return indices
+    kept, _ = split_pool(len(indices), share=1 - limit / len(indices), seed=seed, group=group)
+    return tuple(indices[at] for at in kept[: limit - limit % group])
