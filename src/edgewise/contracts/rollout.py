@@ -138,13 +138,15 @@ class GatePolicy(Value, kw_only=True):
     """What every gate of a rollout asks.
 
     `alpha` is the chance that a stage of a harmless release is rolled back, over all its looks, metrics and classes;
-    `promote_alpha` that a release exactly at a margin passes that metric's gate. Both are one-sided.
+    `promote_alpha` that a release exactly at a margin passes that metric's gate, and `promote_class_alpha` the same
+    for one class, which has fewer devices to prove it with. All are one-sided.
     """
 
     metrics: tuple[MetricGate, ...] = ()
     rates: tuple[RateGate, ...] = ()
     alpha: float = 0.025
     promote_alpha: float = 0.025
+    promote_class_alpha: float = 0.1
     report_s: int
     """A device that is silent for so many seconds counts as failed."""
     silent_share: float = 0.05
@@ -161,8 +163,9 @@ class GatePolicy(Value, kw_only=True):
         names = [each.name for each in self.metrics] + [each.name for each in self.rates]
         if len(set(names)) != len(names):
             raise ValueError(f"a gate is named twice: {', '.join(sorted(names))}")
-        if not (0 < self.alpha < 0.5 and 0 < self.promote_alpha < 0.5):
-            raise ValueError(f"alpha {self.alpha} and promote_alpha {self.promote_alpha}, required between 0 and 0.5")
+        for alpha in (self.alpha, self.promote_alpha, self.promote_class_alpha):
+            if not 0 < alpha < 0.5:
+                raise ValueError(f"an alpha of {alpha}, required between 0 and 0.5")
         if self.report_s < 1 or not 0 <= self.silent_share < 1:
             raise ValueError(f"report_s {self.report_s} (1 or more), silent_share {self.silent_share} (0 to below 1)")
         if self.crash_loops < 1 or self.signature_failures < 1:
@@ -254,6 +257,7 @@ class EventKind(StrEnum):
     PROMOTED = "promoted"
     PAUSED = "paused"
     RESUMED = "resumed"
+    EXTENDED = "extended"
     ABORTED = "aborted"
     ROLLED_BACK = "rolled_back"
     COMPLETED = "completed"
@@ -279,6 +283,8 @@ class Command(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     ABORT = "abort"
+    EXTEND = "extend"
+    """Watch a stage anew that its last look left undecided."""
     ROLL_BACK = "roll_back"
 
 
@@ -303,6 +309,8 @@ class Rollout(Value, kw_only=True):
     state: State = State.DRAFT
     stage: int = 0
     promoted: int = 0
+    start_s: float | None = None
+    """When it left the draft: what devices reported before is their baseline."""
     stage_start_s: float | None = None
     paused_at_s: float | None = None
     fractions: tuple[float, ...] = ()
