@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edgewise.contracts.rollout import Command, EventKind, Rollout, Stage, State, in_cohort, position
+from edgewise.contracts.rollout import Command, Event, EventKind, Rollout, Stage, State, in_cohort, position
 from edgewise.errors import RolloutError
 from edgewise.fleet.evidence import DeviceEvidence, Table, Window, table
 from edgewise.fleet.rollouts import command, create, due, step
@@ -24,7 +24,8 @@ def started(*stages: Stage) -> Rollout:
 
 
 def test_a_harmless_release_goes_through_every_stage() -> None:
-    found, history = started(FIRST, SECOND), []
+    found = started(FIRST, SECOND)
+    history: list[Event] = []
     for now_s in (300.0, 600.0, 900.0, 1200.0):
         found, events = step(found, at(now_s, fleet()), now_s=now_s)
         history += events
