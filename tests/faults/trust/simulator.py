@@ -127,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
     """Serves a repository; a test may replace what happens for a path."""
 
     repository: Repository
-    answers: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]]
+    answers: dict[str, Callable[[BaseHTTPRequestHandler, bytes], object]]
 
     def do_GET(self) -> None:
         path = unquote(self.path).lstrip("/")
@@ -154,7 +154,7 @@ class Server:
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
-        self.answers: dict[str, Callable[[BaseHTTPRequestHandler, bytes], None]] = {}
+        self.answers: dict[str, Callable[[BaseHTTPRequestHandler, bytes], object]] = {}
         handler = type("Bound", (Handler,), {"repository": repository, "answers": self.answers})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"

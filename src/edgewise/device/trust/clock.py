@@ -25,8 +25,8 @@ def reference_time(folder: Path, now: datetime) -> datetime:
 
 def keep_time(folder: Path, trusted: datetime) -> None:
     """Keep the time of a refresh that succeeded. Raises OutputError."""
-    text = trusted.isoformat()
+    data = trusted.isoformat().encode()
     with contextlib.suppress(OSError):
-        if (folder / NAME).read_text("ascii") == text:
+        if (folder / NAME).read_bytes() == data:
             return
-    write_whole(folder / NAME, text.encode())
+    write_whole(folder / NAME, data)
