@@ -174,7 +174,7 @@ def partial_of(server: Server, folder: Path) -> Path:
 @pytest.mark.parametrize("kept", [b"x" * 500_000, b"x" * len(BUNDLE), b"x" * (len(BUNDLE) + 1)])
 def test_a_damaged_partial_file_costs_one_more_download(server: Server, tmp_path: Path, kept: bytes) -> None:
     partial_of(server, tmp_path).write_bytes(kept)
-    server.answers["targets/"] = lambda handler, data: honest(handler, data)
+    server.answers["targets/"] = honest
     client = server.client(tmp_path / "metadata")
     client.download(client.find(NAME), tmp_path / "bundle")
     assert (tmp_path / "bundle").read_bytes() == BUNDLE
