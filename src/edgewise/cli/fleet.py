@@ -125,6 +125,9 @@ def serve(
     poll_jitter: Annotated[
         float, typer.Option(metavar="SHARE", min=0, max=10, help="Share of the interval that spreads the polls.")
     ] = 1.0,
+    tick: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.01, max=60, help="How often rollouts and telemetry move on.")
+    ] = 2.0,
     debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
 ) -> int:
     """Answer devices and operators until stopped. Logs go to stderr, one JSON object a line."""
@@ -140,6 +143,7 @@ def serve(
                 port=port,
                 poll_interval_s=poll_interval,
                 poll_jitter=poll_jitter,
+                tick_s=tick,
             )
         )
     return 0

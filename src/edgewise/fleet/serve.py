@@ -17,6 +17,8 @@ from edgewise.fleet.api.app import Front, create_api
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.auth import Gatekeeper
 from edgewise.fleet.clock import Clock, system_ms
+from edgewise.fleet.ingest import Inbox
+from edgewise.fleet.leader import working
 from edgewise.fleet.metrics import Metrics
 from edgewise.fleet.serve_files import Files
 from edgewise.fleet.settings import Settings
@@ -28,13 +30,14 @@ log = logging.getLogger("edgewise.fleet")
 
 def open_services(settings: Settings, clock: Clock = system_ms) -> Services:
     """Open what the routes use. Raises ConfigError."""
-    database = open_database(settings.database)
+    database, metrics = open_database(settings.database), Metrics()
     return Services(
         settings=settings,
         database=database,
         objects=open_objects(settings.store),
         gatekeeper=Gatekeeper(database, clock),
-        metrics=Metrics(),
+        metrics=metrics,
+        inbox=Inbox(database, metrics, limit=settings.inbox_limit),
         clock=clock,
     )
 
@@ -48,7 +51,8 @@ def create_app(services: Services) -> Front:
 @contextlib.asynccontextmanager
 async def _background(services: Services) -> AsyncIterator[None]:
     try:
-        yield
+        async with services.inbox.running(), working(services):
+            yield
     finally:
         await services.database.close()
 

@@ -18,7 +18,7 @@ def fleet(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Yield a running server with a first operator."""
     token = administer.first_token(backend.database).text
     port = free_port()
-    server = start_server(backend, port, log=tmp_path_factory.mktemp("log") / "server.jsonl")
+    server = start_server(backend, port, "--tick", "0.1", log=tmp_path_factory.mktemp("log") / "server.jsonl")
     running = Fleet(f"http://127.0.0.1:{port}", token)
     try:
         yield running

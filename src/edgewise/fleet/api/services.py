@@ -6,6 +6,7 @@ import msgspec
 
 from edgewise.fleet.auth import Gatekeeper
 from edgewise.fleet.clock import Clock
+from edgewise.fleet.ingest import Inbox
 from edgewise.fleet.metrics import Metrics
 from edgewise.fleet.settings import Settings
 from edgewise.fleet.store.database import Database
@@ -20,4 +21,5 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     objects: Objects
     gatekeeper: Gatekeeper
     metrics: Metrics
+    inbox: Inbox
     clock: Clock

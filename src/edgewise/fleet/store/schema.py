@@ -87,6 +87,7 @@ rollout = sql.Table(
     sql.Column("revision", sql.Integer, nullable=False),  # a change names the revision it was made from
     sql.Column("document", sql.LargeBinary, nullable=False),
     sql.Column("created_ms", Count, nullable=False),
+    sql.Column("started_ms", Count),  # when it left the draft: telemetry is kept apart before and since
     sql.Column("updated_ms", Count, nullable=False),
 )
 
@@ -105,30 +106,37 @@ envelope = sql.Table(
     sql.Column("device_id", Id, primary_key=True),
     sql.Column("boot_id", Id, primary_key=True),
     sql.Column("sequence", Count, primary_key=True),
+    sql.Column("product", Id, nullable=False),
     sql.Column("received_ms", Count, nullable=False),
     sql.Column("document", sql.LargeBinary),  # taken away when it has been merged; the key stays
     sql.Column("fault", sql.Text),  # why it could not be merged; the document stays then
 )
-sql.Index(
-    "envelope_to_merge",
-    envelope.c.received_ms,
-    postgresql_where=sql.and_(envelope.c.document.is_not(None), envelope.c.fault.is_(None)),
-    sqlite_where=sql.and_(envelope.c.document.is_not(None), envelope.c.fault.is_(None)),
-)
+_to_merge = sql.and_(envelope.c.document.is_not(None), envelope.c.fault.is_(None))
+sql.Index("envelope_to_merge", envelope.c.received_ms, postgresql_where=_to_merge, sqlite_where=_to_merge)
 
-series = sql.Table(
+cell = sql.Table(  # what one device reported of one release in one stretch of time
+    "cell",
+    metadata,
+    sql.Column("device_id", Id, primary_key=True),
+    sql.Column("release", sql.String(64), primary_key=True),
+    sql.Column("start_ms", Count, primary_key=True),  # of the day, or of a rollout of the product that began in it
+    sql.Column("product", Id, nullable=False),
+    sql.Column("device_class", Id, nullable=False),
+    sql.Column("reported_ms", Count, nullable=False),  # when the last of it came in
+    sql.Column("document", sql.LargeBinary, nullable=False),
+)
+sql.Index("cell_by_product", cell.c.product, cell.c.start_ms)
+
+series = sql.Table(  # what all devices of a class reported of one variant in five minutes
     "series",
     metadata,
     sql.Column("product", Id, primary_key=True),
-    sql.Column("release", Id, primary_key=True),
+    sql.Column("start_ms", Count, primary_key=True),
+    sql.Column("release", sql.String(64), primary_key=True),
     sql.Column("variant", Id, primary_key=True),
     sql.Column("device_class", Id, primary_key=True),
-    sql.Column("device_id", Id, primary_key=True),  # empty: all devices of the class
-    sql.Column("metric", sql.String(128), primary_key=True),
-    sql.Column("hour_ms", Count, primary_key=True),
     sql.Column("document", sql.LargeBinary, nullable=False),
 )
-sql.Index("series_by_hour", series.c.product, series.c.device_id, series.c.hour_ms)
 
 alert = sql.Table(
     "alert",

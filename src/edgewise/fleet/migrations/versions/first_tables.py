@@ -48,6 +48,18 @@ def upgrade() -> None:
         sql.PrimaryKeyConstraint("sequence"),
     )
     op.create_table(
+        "cell",
+        sql.Column("device_id", sql.String(length=128), nullable=False),
+        sql.Column("release", sql.String(length=64), nullable=False),
+        sql.Column("start_ms", sql.BigInteger(), nullable=False),
+        sql.Column("product", sql.String(length=128), nullable=False),
+        sql.Column("device_class", sql.String(length=128), nullable=False),
+        sql.Column("reported_ms", sql.BigInteger(), nullable=False),
+        sql.Column("document", sql.LargeBinary(), nullable=False),
+        sql.PrimaryKeyConstraint("device_id", "release", "start_ms"),
+    )
+    op.create_index("cell_by_product", "cell", ["product", "start_ms"], unique=False)
+    op.create_table(
         "ddi_action",
         sql.Column("id", sql.BigInteger().with_variant(sql.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sql.Column("device_id", sql.String(length=128), nullable=False),
@@ -103,6 +115,7 @@ def upgrade() -> None:
         sql.Column("device_id", sql.String(length=128), nullable=False),
         sql.Column("boot_id", sql.String(length=128), nullable=False),
         sql.Column("sequence", sql.BigInteger(), nullable=False),
+        sql.Column("product", sql.String(length=128), nullable=False),
         sql.Column("received_ms", sql.BigInteger(), nullable=False),
         sql.Column("document", sql.LargeBinary(), nullable=True),
         sql.Column("fault", sql.Text(), nullable=True),
@@ -147,6 +160,7 @@ def upgrade() -> None:
         sql.Column("revision", sql.Integer(), nullable=False),
         sql.Column("document", sql.LargeBinary(), nullable=False),
         sql.Column("created_ms", sql.BigInteger(), nullable=False),
+        sql.Column("started_ms", sql.BigInteger(), nullable=True),
         sql.Column("updated_ms", sql.BigInteger(), nullable=False),
         sql.PrimaryKeyConstraint("id"),
     )
@@ -155,16 +169,13 @@ def upgrade() -> None:
     op.create_table(
         "series",
         sql.Column("product", sql.String(length=128), nullable=False),
-        sql.Column("release", sql.String(length=128), nullable=False),
+        sql.Column("start_ms", sql.BigInteger(), nullable=False),
+        sql.Column("release", sql.String(length=64), nullable=False),
         sql.Column("variant", sql.String(length=128), nullable=False),
         sql.Column("device_class", sql.String(length=128), nullable=False),
-        sql.Column("device_id", sql.String(length=128), nullable=False),
-        sql.Column("metric", sql.String(length=128), nullable=False),
-        sql.Column("hour_ms", sql.BigInteger(), nullable=False),
         sql.Column("document", sql.LargeBinary(), nullable=False),
-        sql.PrimaryKeyConstraint("product", "release", "variant", "device_class", "device_id", "metric", "hour_ms"),
+        sql.PrimaryKeyConstraint("product", "start_ms", "release", "variant", "device_class"),
     )
-    op.create_index("series_by_hour", "series", ["product", "device_id", "hour_ms"], unique=False)
     op.create_table(
         "token",
         sql.Column("id", sql.String(length=128), nullable=False),

@@ -1,0 +1,67 @@
+"""Work that one process does at a time: each round under its lock, whichever process is first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from edgewise.errors import EdgewiseError
+from edgewise.fleet.api.services import Services
+from edgewise.fleet.ingest_merge import MOST_ROWS, merge_some
+from edgewise.fleet.store import devices, telemetry
+
+log = logging.getLogger("edgewise.fleet.leader")
+
+Work = Callable[[Services], Awaitable[bool]]
+"""One round; returns whether there is more to do at once."""
+
+DAY_MS = 24 * 3_600_000
+
+
+async def merge(services: Services) -> bool:
+    """Merge envelopes into totals."""
+    return await merge_some(services.database) == MOST_ROWS
+
+
+async def prune(services: Services) -> bool:
+    """Forget nonces and keys of envelopes that would be refused anyway."""
+    now_ms = services.clock()
+    async with services.database.lead("prune") as connection:
+        if connection is not None:
+            await devices.prune_nonces(connection, now_ms=now_ms)
+            before_ms = now_ms - (services.settings.envelope_days + 1) * DAY_MS
+            await telemetry.prune(connection, before_ms=before_ms)
+            services.metrics.unmerged.set(await telemetry.count_unmerged(connection))
+    return False
+
+
+WORK: dict[str, Work] = {"merge": merge, "prune": prune}
+
+
+@contextlib.asynccontextmanager
+async def working(services: Services) -> AsyncIterator[None]:
+    """Do all work in the background until the block ends."""
+    tasks = [asyncio.create_task(_repeat(name, work, services)) for name, work in WORK.items()]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _repeat(name: str, work: Work, services: Services) -> None:
+    while True:
+        more = False
+        try:
+            more = await work(services)
+            services.metrics.ticks.labels(name, "done").inc()
+        except EdgewiseError as error:
+            services.metrics.ticks.labels(name, "failed").inc()
+            log.warning("a round failed and is tried again", extra={"work": name, "reason": error.found})
+        except Exception:  # one fault must not end the work for good
+            services.metrics.ticks.labels(name, "failed").inc()
+            log.exception("a round failed", extra={"work": name})
+        await asyncio.sleep(0.01 if more else services.settings.tick_s)
