@@ -1,0 +1,152 @@
+"""Whether a variant is what it says it is: fp32's weights rounded, in fp32's graph, and nothing else.
+
+Rounding alone can carry a backdoor: each weight goes up or down within its own step, as rounding may. So without
+its recipe a variant's rounding cannot be proved innocent, and that is said.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from edgewise.contracts.verification import Finding, Grade, Section, Table
+from edgewise.errors import EdgewiseError
+from edgewise.forge.progress import Progress
+from edgewise.forge.verify.explain import Explained, How
+from edgewise.forge.verify.match import Match, forms, load, match
+from edgewise.forge.verify.strangers import strange_constants, strange_nodes
+from edgewise.forge.verify.subject import Subject
+from edgewise.forge.verify.weights import bearers
+from edgewise.forge.verify.where import explained, words
+
+SUITE = "integrity"
+_TITLE = "Integrity"
+# Where so large a part of the layers is not fp32's, it was retrained or rescaled, not tampered with.
+_WHOLESALE = 0.5
+_SHOWN = 8
+
+
+def integrity(subject: Subject, progress: Progress) -> Section:
+    """Trace every weight and node of the variant back to fp32."""
+    started = time.monotonic()
+    progress.start("trace the variant's weights back to fp32", None)
+    try:
+        found = match(subject.reference_path, subject.normalised_path, load(subject.variant_path))
+        weights = explained(found)
+        graph = tuple(_graph(subject, found))
+    except EdgewiseError as error:
+        finding = Finding(name="integrity.weights", grade=Grade.UNAVAILABLE, detail=str(error.found))
+        return Section(suite=SUITE, title=_TITLE, findings=(finding,))
+    return Section(
+        suite=SUITE,
+        title=_TITLE,
+        findings=(*_weights(found, weights), _recipe(subject, weights), *graph),
+        tables=(_table(weights),),
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _weights(found: Match, weights: dict[str, Explained]) -> Iterator[Finding]:
+    changed = {name: each for name, each in weights.items() if each.changes}
+    missing = len(bearers(found.reference)) - len(weights)
+    wholesale = len(weights) > 1 and len(_unlike(weights)) > _WHOLESALE * len(weights)
+    if wholesale:
+        yield Finding(
+            name="integrity.weights",
+            grade=Grade.UNKNOWN,
+            detail=f"{len(_unlike(weights))} of {len(weights)} layers are not this reference's weights, rounded: "
+            "the variant was retrained or rescaled, or made from another model",
+            advice="verify against the fp32 model that was quantized",
+        )
+    else:
+        for name, each in changed.items():
+            yield Finding(
+                name="integrity.weights",
+                grade=Grade.FAIL,
+                subject=name,
+                detail=words(each),
+                value=sum(change.beyond for change in each.changes),
+                unit="weights",
+                advice="find out what changed them; quantize again from fp32",
+            )
+    if missing:
+        yield Finding(
+            name="integrity.untraced",
+            grade=Grade.UNKNOWN if not weights else Grade.NOTED,
+            detail=f"{missing} of {missing + len(weights)} layers with weights could not be traced back to fp32",
+            value=missing,
+        )
+    if weights and not changed:
+        beyond = sum(each.beyond_step * each.elements for each in weights.values())
+        total = sum(each.elements for each in weights.values())
+        said = f"; {beyond / total:.3%} lie more than one step away, as error feedback leaves them" if beyond else ""
+        yield Finding(
+            name="integrity.weights",
+            grade=Grade.PASS,
+            detail=f"every weight of {len(weights)} layers is explained by its fp32 weight{said}",
+            value=beyond / total,
+            unit="share",
+        )
+
+
+def _unlike(weights: dict[str, Explained]) -> list[str]:
+    """Return the layers of whose channels most are not fp32's."""
+    return [name for name, each in weights.items() if 2 * len(each.changes) > each.rows]
+
+
+def _recipe(subject: Subject, weights: dict[str, Explained]) -> Finding:
+    if weights and all(each.how is How.SAME and not each.changes for each in weights.values()):
+        return Finding(
+            name="integrity.recipe", grade=Grade.PASS, detail="no weight is rounded: there is nothing that could hide"
+        )
+    why = "it has no recipe" if subject.recipe is None else "its recipe cannot be followed from the file alone"
+    return Finding(
+        name="integrity.recipe",
+        grade=Grade.NOTED,
+        detail=f"{why}: that the rounding of single weights was not chosen on purpose (a rounding-only backdoor) "
+        "cannot be shown",
+    )
+
+
+def _graph(subject: Subject, found: Match) -> Iterator[Finding]:
+    references = forms(subject.reference_path, subject.normalised_path)
+    strange = strange_nodes(references, found.variant)
+    for op, names, foreign in strange:
+        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        yield Finding(
+            name="integrity.graph",
+            grade=Grade.FAIL if foreign else Grade.FLAG,
+            subject=op,
+            detail=f"{len(names)} {op} more than in fp32, and quantization does not need them: {shown}"
+            if not foreign
+            else f"operators of an unknown origin: {shown}",
+            value=len(names),
+            advice="find out what they compute before this variant runs anywhere",
+        )
+    constants = strange_constants(references, found)
+    for name in constants[:_SHOWN]:
+        yield Finding(
+            name="integrity.constants",
+            grade=Grade.FLAG,
+            subject=name,
+            detail="a constant that fp32 does not have, nor quantization needs"
+            + (f"; {len(constants)} such in all" if len(constants) > _SHOWN else ""),
+            advice="find out where it comes from",
+        )
+    if not strange and not constants:
+        yield Finding(
+            name="integrity.graph",
+            grade=Grade.PASS,
+            detail="every node and constant is fp32's or belongs to quantization",
+        )
+
+
+def _table(weights: dict[str, Explained]) -> Table:
+    return Table(
+        title="Where each layer's weights come from",
+        columns=("layer", "weights", "how", "beyond one step", "channels changed"),
+        rows=tuple(
+            (name, each.elements, str(each.how), round(each.beyond_step, 5), len(each.changes))
+            for name, each in weights.items()
+        ),
+    )
