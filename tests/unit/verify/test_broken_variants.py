@@ -67,7 +67,7 @@ def test_one_planted_outlier_makes_ranges_too_wide(good: Path, normalised: Path)
 @pytest.mark.parametrize("factor", [2.0, 0.5])
 def test_a_wrong_scale_of_a_layers_weights_is_named(factor: float, good: Path, normalised: Path) -> None:
     def change(model: onnx.ModelProto) -> None:
-        edit(model, f"{weight_of(model, LAYER)}_scale", lambda scale: scale * factor)
+        edit(model, f"{weight_of(model, LAYER)}_scale", lambda scale: np.asarray(scale * factor))
 
     names = found(broken(good, f"weights{factor}", change), normalised)
     assert {("where.scale", LAYER), ("where.weights", LAYER), ("integrity.weights", LAYER)} <= names
@@ -76,7 +76,7 @@ def test_a_wrong_scale_of_a_layers_weights_is_named(factor: float, good: Path, n
 @pytest.mark.parametrize("factor", [2.0, 0.5])
 def test_a_wrong_scale_of_a_layers_activations_is_named(factor: float, good: Path, normalised: Path) -> None:
     def change(model: onnx.ModelProto) -> None:
-        edit(model, f"{LAYER}_scale", lambda scale: scale * factor)
+        edit(model, f"{LAYER}_scale", lambda scale: np.asarray(scale * factor))
 
     assert ("where.range", LAYER) in found(broken(good, f"activations{factor}", change), normalised)
 
@@ -132,10 +132,10 @@ def test_one_flipped_bit_of_a_weight_is_found_and_named(good: Path, normalised: 
 @pytest.mark.parametrize("kind", ["inverted", "noise", "dark"])
 def test_calibration_on_other_data_is_named(kind: str, good: Path, normalised: Path) -> None:
     images = calibration(100)
-    stale = {
+    other: dict[str, Images] = {
         "inverted": 255 - images,
         "noise": np.random.default_rng(0).uniform(0, 255, images.shape).astype(np.float32),
         "dark": images / 4,
-    }[kind]
-    names = found(recalibrated(good, stale, kind), normalised)
+    }
+    names = found(recalibrated(good, other[kind], kind), normalised)
     assert "where.calibration" in {name for name, _ in names}

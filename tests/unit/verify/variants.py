@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -63,7 +64,7 @@ def broken(good: Path, name: str, change: Callable[[onnx.ModelProto], None]) -> 
     return path
 
 
-def edit(model: onnx.ModelProto, name: str, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> None:
+def edit(model: onnx.ModelProto, name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
     """Replace the value of one initializer, keeping type and shape."""
     held = next(each for each in model.graph.initializer if each.name == name)
     before = numpy_helper.to_array(held)

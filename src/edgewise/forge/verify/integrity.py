@@ -17,7 +17,8 @@ from edgewise.forge.verify.match import Match, forms, load, match
 from edgewise.forge.verify.strangers import strange_constants, strange_nodes
 from edgewise.forge.verify.subject import Subject
 from edgewise.forge.verify.weights import bearers
-from edgewise.forge.verify.where import explained, words
+from edgewise.forge.verify.where import explained
+from edgewise.forge.verify.where_findings import words
 
 SUITE = "integrity"
 _TITLE = "Integrity"

@@ -9,8 +9,14 @@ from __future__ import annotations
 
 from edgewise.contracts.verification import Depth
 from edgewise.forge.verify.agreement import agreement
+from edgewise.forge.verify.integrity import integrity
 from edgewise.forge.verify.subject import Suite
+from edgewise.forge.verify.where import where
 
 _ALWAYS = (Depth.QUICK, Depth.FULL)
 
-SUITES: tuple[tuple[str, Suite, tuple[Depth, ...]], ...] = (("agreement", agreement, _ALWAYS),)
+SUITES: tuple[tuple[str, Suite, tuple[Depth, ...]], ...] = (
+    ("agreement", agreement, _ALWAYS),
+    ("where", where, _ALWAYS),
+    ("integrity", integrity, _ALWAYS),
+)
