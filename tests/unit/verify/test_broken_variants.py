@@ -135,7 +135,7 @@ def test_calibration_on_other_data_is_named(kind: str, good: Path, normalised: P
     other: dict[str, Images] = {
         "inverted": 255 - images,
         "noise": np.random.default_rng(0).uniform(0, 255, images.shape).astype(np.float32),
-        "dark": images / 4,
+        "dark": images // 4,
     }
     names = found(recalibrated(good, other[kind], kind), normalised)
     assert "where.calibration" in {name for name, _ in names}
