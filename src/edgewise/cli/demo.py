@@ -33,7 +33,7 @@ def demo(
     fresh: options.Fresh = False,
     debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
 ) -> int:
-    """Quantize the small vision model that comes with edgewise, and show what a run looks like.
+    """Quantize the small vision model that comes with edgewise, verify the result, and show what both look like.
 
     Nothing is downloaded. The model is of the kind that breaks under naive int8: depthwise
     convolutions, hard-swish, squeeze-and-excite, trained on Fashion-MNIST.
@@ -44,4 +44,6 @@ def demo(
         budget=BUDGET,
         search=SearchConfig(effort=effort),
     )
-    return carry_out(project, base=demo_folder(), output=output or Path("runs/demo"), json=json, fresh=fresh)
+    return carry_out(
+        project, base=demo_folder(), output=output or Path("runs/demo"), json=json, fresh=fresh, proof=True
+    )

@@ -7,23 +7,33 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from edgewise.cli import job
 from edgewise.cli.main import run
 from edgewise.cli.progress import drawn
 from edgewise.demo import demo_folder
 from edgewise.forge.progress import Silent
 from tests.unit.cli.conftest import Optimizer
 from tests.unit.cli.models import small
+from tests.unit.report.verifications import verification
 from tests.unit.runtimes.models import serialised
 
 
-@pytest.mark.usefixtures("place")
+@pytest.fixture
+def _verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "_verified", lambda output, **_: verification())  # noqa: ARG005
+
+
+@pytest.mark.usefixtures("_verified")
 def test_demo_runs_on_the_packaged_model(optimizer: Optimizer, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["demo"]) == 0
     assert optimizer.call.base == demo_folder()
     assert optimizer.call.output == Path("runs/demo")
     assert optimizer.call.project.budget.limits()
     assert (demo_folder() / optimizer.call.project.model.path).is_file()
-    assert "runs/demo/report.html" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "runs/demo/report.html" in out
+    assert "runs/demo/verification/verification.html" in out
+    assert "verification/verification.html" in Path("runs/demo/report.html").read_text()
 
 
 def test_targets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

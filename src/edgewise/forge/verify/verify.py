@@ -24,10 +24,15 @@ from edgewise.errors import EdgewiseError
 from edgewise.forge.cache import write_atomically
 from edgewise.forge.measure.environment import environment
 from edgewise.forge.progress import Progress, Silent
+from edgewise.forge.report.exemplars import MOST as PICTURES
+from edgewise.forge.report.exemplars import picture
+from edgewise.forge.report.pictures import Picture
 from edgewise.forge.tasks.base import Outputs
 from edgewise.forge.verify.baseline import DOCUMENT
 from edgewise.forge.verify.calibration import CONFORMAL, TEMPERATURE
 from edgewise.forge.verify.cost import cost_section, measure_cost
+from edgewise.forge.verify.exemplars import worst
+from edgewise.forge.verify.flips import flips_of
 from edgewise.forge.verify.given import Given
 from edgewise.forge.verify.open import Asked, open_subject
 from edgewise.forge.verify.subject import Subject, Suite
@@ -38,6 +43,13 @@ from edgewise.numerics.distance import SqnrAccumulator
 CUTOFF = "ood.cutoff"
 
 
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """The document, and the inputs of the worst exemplars for its page."""
+
+    document: Verification
+    pictures: tuple[Picture, ...]
+
+
 def verify(
     given: Given,
     asked: Asked,
@@ -45,7 +57,7 @@ def verify(
     work: Path,
     baseline: tuple[str, Verification] | None = None,
     progress: Progress | None = None,
-) -> Verification:
+) -> Verified:
     """Return everything that is found about a variant, and the verdict.
 
     `work` receives what is written on the way. `baseline` is an earlier verification and what to call it. Raises
@@ -70,7 +82,7 @@ def verify(
             sections.append(msgspec.structs.replace(section, seconds=watch.lap(name)))
     limits = judge(subject.budget, variant, reference)
     watch.total()
-    return Verification(
+    document = Verification(
         verdict=concluded(limits, sections),
         variant=str(given.variant),
         variant_digest=opened.variant_digest,
@@ -95,6 +107,8 @@ def verify(
         warnings=opened.warnings,
         environment=environment(threads=subject.threads, seed=asked.seed),
     )
+    flips = worst(subject, flips_of(subject))[:PICTURES]
+    return Verified(document=document, pictures=tuple(picture(subject.test, each) for each in flips))
 
 
 def write_document(found: Verification, folder: Path) -> None:
