@@ -209,7 +209,7 @@ class Explorer:
 
     def timing_feeds(self) -> tuple[Feeds, ...]:
         """Return the samples that times are measured on."""
-        return self._reference.feeds[:16]
+        return tuple(self._reference.feeds[:16])
 
     def _probe(self) -> Probe:
         """Return what a border costs on this machine, measured once."""

@@ -14,12 +14,14 @@ import msgspec
 import numpy as np
 
 from edgewise.errors import DataError
+from edgewise.forge.data.kept import KeptFeeds
 from edgewise.forge.tasks.base import Array, Dataset, Feeds, Outputs, Task
 from edgewise.numerics.distance import SqnrAccumulator, cosine
 from edgewise.runtimes.base import Session
 
-# Inputs and reference outputs of the select split are held in memory: it is cut short beyond this.
-_HELD_BYTES = 256 * 1024 * 1024
+# Of the select split so much is held: the first inputs, and all outputs, for which it is cut short.
+HELD_INPUTS = 32 * 1024 * 1024
+_HELD_OUTPUTS = 256 * 1024 * 1024
 # Stands for the distance of an output that is not finite: such a variant must never look close.
 _INFINITELY_FAR = 1e9
 
@@ -45,7 +47,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
     """fp32 on the select split."""
 
-    feeds: tuple[Feeds, ...]
+    feeds: Sequence[Feeds]
     outputs: tuple[Outputs, ...]
     predictions: tuple[Any, ...]
     targets: tuple[Any, ...]
@@ -65,16 +67,26 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[Any, ...]
 
 
-def refer(task: Task, session: Session, dataset: Dataset, *, report: Report = lambda _: None) -> Reference:
-    """Run fp32 over a split and keep what it says. Ends early where that would not fit in memory."""
-    feeds: list[Feeds] = []
+def refer(
+    task: Task,
+    session: Session,
+    dataset: Dataset,
+    *,
+    held_inputs: int = HELD_INPUTS,
+    report: Report = lambda _: None,
+) -> Reference:
+    """Run fp32 over a split and keep what it says. Ends early where that would not fit in memory.
+
+    `held_inputs` bounds the bytes of inputs that are held; the others are read again each time.
+    """
+    feeds = KeptFeeds(dataset, bytes_held=held_inputs)
     outputs: list[Outputs] = []
     predictions, targets, held = [], [], 0
     for index in range(len(dataset)):
         sample = dataset[index]
         result = session.run(sample.feeds)
-        held += sum(each.nbytes for each in (*result, *sample.feeds.values()))
-        if held > _HELD_BYTES and outputs:
+        held += sum(each.nbytes for each in result)
+        if held > _HELD_OUTPUTS and outputs:
             break
         feeds.append(sample.feeds)
         outputs.append(result)
@@ -87,7 +99,7 @@ def refer(task: Task, session: Session, dataset: Dataset, *, report: Report = la
         )
     score = task.score(predictions, targets)
     return Reference(
-        feeds=tuple(feeds),
+        feeds=feeds,
         outputs=tuple(outputs),
         predictions=tuple(predictions),
         targets=tuple(targets),

@@ -27,7 +27,7 @@ from edgewise.forge.evidence import (
     region_evidence,
 )
 from edgewise.forge.explore import Explored, Explorer
-from edgewise.forge.judge import Comparison, Reference, compare, refer
+from edgewise.forge.judge import HELD_INPUTS, Comparison, Reference, compare, refer
 from edgewise.forge.judges import Assignment, Judges, LocalJudges, PoolJudges, RayJudges
 from edgewise.forge.measure.environment import cores, environment
 from edgewise.forge.measured import Shortlisted, measure_latency, with_footprint, with_latency
@@ -41,6 +41,7 @@ FP32 = "fp32"
 # Below this much judging in one process, starting workers costs more than it saves (seconds).
 _WORTH_WORKERS_S = 6.0
 _EXPECTED_JUDGEMENTS = 120
+_SENT_INPUTS = 1 << 40
 
 
 def optimize(
@@ -89,7 +90,11 @@ class _Job:
         write_atomically(self._output / "project.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
         search = time.monotonic()
         self._progress.start("fp32 on the select split", len(prepared.select))
-        reference = refer(prepared.task, prepared.fp32, prepared.select, report=self._progress.advance)
+        # Workers of a cluster cannot read the files of this machine: all inputs travel with the reference.
+        held = HELD_INPUTS if self._cluster is None else _SENT_INPUTS
+        reference = refer(
+            prepared.task, prepared.fp32, prepared.select, held_inputs=held, report=self._progress.advance
+        )
         context = self._context(prepared)
         judges = self._judges(prepared, reference)
         try:
