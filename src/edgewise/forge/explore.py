@@ -128,7 +128,7 @@ class Explorer:
         for _ in range(plan.corrections):
             costs = self._corrected(bench, costs, styles[0], fp32)
         placements = self._placements(bench, offers, costs, base)
-        tried = judge_placements(bench, placements, styles_of(style, corrected=corrected), self._progress)
+        tried = judge_placements(bench, placements, styles_of(style, corrected=corrected), costs, self._progress)
         # What import folded alone may be worth more than any integers: fp32 is a candidate.
         folded = bench.try_all([placed({}, styles[0], name=FOLDED)])
         trials = [*trials, *tried, *folded]

@@ -31,9 +31,15 @@ _PRICES = 4
 # Neighbours of a sweep whose noise differs by more than this factor get placements between them,
 # with these shares of what they differ in.
 _GAP = 0.75
-_SHARES = (0.3, 0.6)
+_SHARES = (0.3, 0.6, 0.85)
+# Beyond this ratio of their times one of them is not what the other's user wants.
+_NEAR = 1.5
+# Differences of time below this are noise of the profile (microseconds).
+_LEAST_US = 1.0
 # The share of fp32's time a placement must stay below.
 _WORTH_IT = 0.985
+# What another rounding or bias correction may gain: a placement further behind a faster one is not worth them.
+_STYLE_GAIN = 1.2
 # A format this little slower than another, and closer to fp32, makes the other not worth offering.
 _AS_FAST = 1.15
 
@@ -226,24 +232,32 @@ def sweep(bench: Bench, costs: Costs, *, count: int) -> list[Placement]:
 
     ordered = sorted((each for each in found.values() if rank(each)[0] < time * _WORTH_IT), key=rank)
     kept = _spread(ordered, [rank(each)[1] for each in ordered], count)
-    between = [
-        _between(one, other, costs, share=share)
-        for one, other in pairwise(kept[: 1 + count // 3])
-        for share in _SHARES
-        if rank(other)[1] < _GAP * rank(one)[1]
-    ]
+    gaps = sorted(
+        ((rank(other)[0] / rank(one)[0], one, other) for one, other in pairwise(kept) if _far(rank(one), rank(other))),
+        key=lambda each: -each[0],
+    )
+    between = [_between(one, other, costs, share=share) for _, one, other in gaps[: count // 3] for share in _SHARES]
     return sorted([*kept, *(each for each in between if each not in kept)], key=rank)
 
 
+def _far(fast: tuple[float, float], close: tuple[float, float]) -> bool:
+    """Say whether two neighbours differ enough in noise for something between them, and may both be worth having."""
+    return close[1] < _GAP * fast[1] and close[0] < _NEAR * fast[0]
+
+
 def _between(fast: Placement, close: Placement, costs: Costs, *, share: float) -> Placement:
-    """Return the fast placement with the noisiest share of what the closer one changes.
+    """Return the fast placement with a share of what the closer one changes: what saves most noise for its time.
 
     A sweep finds the lower convex hull only; what lies inside it may be what a budget asks for.
     """
-    changed = sorted(
-        (name for name in fast if fast[name] is not close.get(name, Format.FP32)),
-        key=lambda name: -costs.noise.get(name, {}).get(fast[name], 0.0),
-    )
+
+    def worth(name: str) -> float:
+        forms = fast[name], close.get(name, Format.FP32)
+        noise = [costs.noise.get(name, {}).get(form, 0.0) for form in forms]
+        times = [costs.time_us[name].get(form, 0.0) for form in forms]
+        return (noise[0] - noise[1]) / max(times[1] - times[0], _LEAST_US)
+
+    changed = sorted((name for name in fast if fast[name] is not close.get(name, Format.FP32)), key=worth, reverse=True)
     taken = set(changed[: math.ceil(len(changed) * share)])
     return {name: close.get(name, Format.FP32) if name in taken else form for name, form in fast.items()}
 
@@ -279,13 +293,38 @@ def styles_of(base: Style, *, corrected: bool) -> list[tuple[str, Style]]:
 
 
 def judge_placements(
-    bench: Bench, placements: Sequence[tuple[str, Placement]], styles: Sequence[tuple[str, Style]], progress: Progress
+    bench: Bench,
+    placements: Sequence[tuple[str, Placement]],
+    styles: Sequence[tuple[str, Style]],
+    costs: Costs,
+    progress: Progress,
 ) -> list[Trial]:
-    """Judge each placement in each style on the whole select split."""
-    recipes = []
-    for name, placement in placements:
-        integers = any(form in (*STATIC, Format.INT8_DYNAMIC) for form in placement.values())
-        for label, style in styles if integers else styles[:1]:
-            recipes.append(placed(placement, style, name=f"{name} {label}".strip()))
-    progress.start("place and correct", len(recipes))
-    return bench.try_all(recipes, report=progress.advance)
+    """Judge each placement on the whole select split in the first style, and those worth it in the others.
+
+    Worth it is what no faster placement beats by more than a style could make good.
+    """
+    first, *others = styles
+    recipes = [placed(placement, first[1], name=f"{name} {first[0]}".strip()) for name, placement in placements]
+    progress.start("place", len(recipes))
+    trials = bench.try_all(recipes, report=progress.advance)
+    more = [
+        placed(placement, style, name=f"{name} {label}".strip())
+        for name, placement in _worth_styles(bench, placements, trials, costs)
+        for label, style in others
+    ]
+    progress.start("correct", len(more))
+    return [*trials, *bench.try_all(more, report=progress.advance)]
+
+
+def _worth_styles(
+    bench: Bench, placements: Sequence[tuple[str, Placement]], trials: Sequence[Trial], costs: Costs
+) -> list[tuple[str, Placement]]:
+    outputs = bench.graph.outputs
+    times = [predicted_us(bench.regions, costs, placement, outputs) for _, placement in placements]
+    kept, best = [], math.inf
+    for at in sorted(range(len(placements)), key=lambda each: (times[each], trials[each].divergence)):
+        integers = any(form in (*STATIC, Format.INT8_DYNAMIC) for form in placements[at][1].values())
+        if integers and trials[at].divergence < best * _STYLE_GAIN:
+            kept.append(placements[at])
+        best = min(best, trials[at].divergence)
+    return kept
