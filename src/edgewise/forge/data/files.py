@@ -33,6 +33,11 @@ class FileDataset:
         return str(self._path)
 
     @property
+    def decode(self) -> Decode:
+        """How one file becomes the model's input."""
+        return self._decode
+
+    @property
     def targets(self) -> Sequence[Any] | None:
         """One target per file, or None where there are no labels."""
         found = tuple(entry.target for entry in self._listing.entries)

@@ -28,6 +28,10 @@ class Subset:
         """The name of the whole, with the number of samples seen here."""
         return f"{self._dataset.name} ({len(self)} of {len(self._dataset)})"
 
+    def origin(self, index: int) -> tuple[Labelled, int]:
+        """Return the dataset that is looked at and a sample's place in it."""
+        return self._dataset, self.indices[index]
+
     @property
     def targets(self) -> Sequence[Any] | None:
         """The targets of these samples, or None."""

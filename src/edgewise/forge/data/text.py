@@ -14,7 +14,7 @@ from edgewise.errors import DataError
 from edgewise.forge.data.digest import digest_files
 from edgewise.forge.data.fit import model_dtype
 from edgewise.forge.data.tables import integer, read_table
-from edgewise.forge.tasks.base import Array, Sample
+from edgewise.forge.tasks.base import Array, Feeds, Sample
 from edgewise.forge.tasks.embedding import Pair
 from edgewise.forge.tasks.vocabulary import load_tokenizer
 from edgewise.runtimes.base import TensorSpec
@@ -69,16 +69,23 @@ class TextDataset:
         if not 0 <= index < len(self):
             raise IndexError(index)
         sentence, target = self._rows[index]
+        return Sample(feeds=self.encode(sentence, where=f"sentence {index}"), target=target)
+
+    def sentence(self, index: int) -> str:
+        """Return the text of one sample."""
+        return self._rows[index][0]
+
+    def encode(self, sentence: str, *, where: str) -> Feeds:
+        """Return the model's inputs for a text; raises DataError where it has no tokens."""
         encoded = load_tokenizer(str(self._tokenizer)).encode(sentence)
         ids, types = encoded.ids, encoded.type_ids
         if len(ids) > self._limit:
             # Cut by hand, closing token kept: the tokenizer is shared, and truncation would be set on it.
             ids, types = [*ids[: self._limit - 1], ids[-1]], [*types[: self._limit - 1], types[-1]]
         if not ids:
-            raise DataError(f"{self._path}: sentence {index} has no tokens", next_step="remove it")
+            raise DataError(f"{self._path}: {where} has no tokens", next_step="remove it")
         columns = {"ids": ids, "mask": [1] * len(ids), "types": types}
-        feeds = {spec.name: _row(columns[_role(spec, self._inputs)], spec) for spec in self._inputs}
-        return Sample(feeds=feeds, target=target)
+        return {spec.name: _row(columns[_role(spec, self._inputs)], spec) for spec in self._inputs}
 
     def digest(self) -> str:
         """Return the SHA-256 (hex) of the table, the tokenizer and the length that is cut at."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from edgewise.contracts.verification import Depth
 from edgewise.forge.verify.agreement import agreement
+from edgewise.forge.verify.corruptions.suite import corruptions
 from edgewise.forge.verify.integrity import integrity
 from edgewise.forge.verify.subject import Suite
 from edgewise.forge.verify.where import where
@@ -19,4 +20,5 @@ SUITES: tuple[tuple[str, Suite, tuple[Depth, ...]], ...] = (
     ("agreement", agreement, _ALWAYS),
     ("where", where, _ALWAYS),
     ("integrity", integrity, _ALWAYS),
+    ("corruptions", corruptions, _ALWAYS),
 )
