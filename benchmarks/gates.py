@@ -7,8 +7,10 @@ is in `gate_fleet.py`, the rules it is set beside in `gate_rivals.py`; they see 
 """
 
 import argparse
+import os
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +38,8 @@ RIVALS = {"p95 threshold": fixed_threshold, "pooled Mann-Whitney": pooled_mann_w
 
 SCENARIOS = (
     Scenario("harmless, 10 canaries", repetitions=600),
-    Scenario("harmless, 4 canaries", canaries=4, repetitions=300),
-    Scenario("harmless on average, 3 % uneven", uneven=0.03, repetitions=300),
+    Scenario("harmless, 4 canaries", canaries=4, repetitions=200),
+    Scenario("harmless on average, 3 % uneven", uneven=0.03, repetitions=200),
     Scenario("latency +15 %, 10 canaries", slower=1.15, harmful=True, repetitions=200),
     Scenario("latency +15 %, 4 canaries", canaries=4, slower=1.15, harmful=True, repetitions=200),
     Scenario("latency +5 %", slower=1.05, repetitions=100),
@@ -127,6 +129,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="times the repetitions")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
     check(options.seed)
@@ -135,9 +138,10 @@ def main() -> None:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     print(lines[0], lines[1], sep="\n")
     start = time.perf_counter()
-    for scenario in SCENARIOS:
-        if options.only in scenario.name:
-            row = run(scenario, options.seed, max(round(scenario.repetitions * options.scale), 10))
+    chosen = [each for each in SCENARIOS if options.only in each.name]
+    repetitions = [max(round(each.repetitions * options.scale), 10) for each in chosen]
+    with ProcessPoolExecutor(options.processes) as pool:
+        for row in pool.map(run, chosen, [options.seed] * len(chosen), repetitions):
             lines.append("| " + " | ".join(row) + " |")
             print(lines[-1], flush=True)
     print(f"{time.perf_counter() - start:.0f} s")

@@ -138,15 +138,15 @@ class GatePolicy(Value, kw_only=True):
     """What every gate of a rollout asks.
 
     `alpha` is the chance that a stage of a harmless release is rolled back, over all its looks, metrics and classes;
-    `promote_alpha` that a release exactly at a margin passes that metric's gate, and `promote_class_alpha` the same
-    for one class, which has fewer devices to prove it with. All are one-sided.
+    `promote_alpha` that a release exactly at a margin passes that metric's gate. Both are one-sided. A class with fewer
+    canaries than `class_devices` cannot prove as much: its estimate must be within the margin, and no harm proven.
     """
 
     metrics: tuple[MetricGate, ...] = ()
     rates: tuple[RateGate, ...] = ()
     alpha: float = 0.025
     promote_alpha: float = 0.025
-    promote_class_alpha: float = 0.1
+    class_devices: int = 8
     report_s: int
     """A device that is silent for so many seconds counts as failed."""
     silent_share: float = 0.05
@@ -163,13 +163,12 @@ class GatePolicy(Value, kw_only=True):
         names = [each.name for each in self.metrics] + [each.name for each in self.rates]
         if len(set(names)) != len(names):
             raise ValueError(f"a gate is named twice: {', '.join(sorted(names))}")
-        for alpha in (self.alpha, self.promote_alpha, self.promote_class_alpha):
-            if not 0 < alpha < 0.5:
-                raise ValueError(f"an alpha of {alpha}, required between 0 and 0.5")
+        if not (0 < self.alpha < 0.5 and 0 < self.promote_alpha < 0.5):
+            raise ValueError(f"alpha {self.alpha} and promote_alpha {self.promote_alpha}, required between 0 and 0.5")
         if self.report_s < 1 or not 0 <= self.silent_share < 1:
             raise ValueError(f"report_s {self.report_s} (1 or more), silent_share {self.silent_share} (0 to below 1)")
-        if self.crash_loops < 1 or self.signature_failures < 1:
-            raise ValueError("crash_loops and signature_failures are 1 or more")
+        if min(self.crash_loops, self.signature_failures, self.class_devices) < 1:
+            raise ValueError("crash_loops, signature_failures and class_devices are 1 or more")
 
 
 class State(StrEnum):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgewise.contracts.histogram import Histogram, merge, quantile
 from edgewise.contracts.rollout import GatePolicy, MetricGate, RateGate, Statistic
-from edgewise.contracts.telemetry import Envelope, Key
+from edgewise.contracts.telemetry import REQUESTS, Envelope, Key
 
 LEAST_COUNT = {Statistic.P50: 10, Statistic.P95: 20, Statistic.P99: 100, Statistic.MEAN: 10}
 """Fewer values say nothing about the statistic: a device that had less to do is idle, not missing."""
@@ -125,7 +125,7 @@ def change(gate: MetricGate, device: DeviceEvidence) -> float | None:
     if device.current is None:
         return math.nan
     after = device.current.histograms.get(gate.metric)
-    if after is None:
+    if after is None or after.count < LEAST_COUNT[gate.statistic] <= device.current.counters.get(REQUESTS, 0):
         return None
     if device.baseline is None or gate.metric not in device.baseline.histograms:
         return math.nan

@@ -2,8 +2,9 @@
 
 * ROLLBACK where harm is proven and harmlessness within the margin is not. Many tests, one error: Holm over metrics,
   rates and groups, and over the looks by spending.
-* PROMOTE where every figure of every group is proven to be within its margin. All must pass, so no test is forgiven
-  for their number (an intersection-union test).
+* PROMOTE where every figure of all devices, and of every class that has devices enough, is proven to be within its
+  margin, and that of a smaller class is estimated to be. All must pass, so no test is forgiven for their number (an
+  intersection-union test).
 * HOLD otherwise: too few devices, too early, data that are missing, or a difference neither proven nor excluded.
 
 A group is all devices, stratified by class, or one class. What the statistics are, and how often they err, is in
@@ -21,13 +22,16 @@ import numpy as np
 from edgewise.contracts.rollout import Answer, Decision, GateFigure, GatePolicy, MetricGate, RateGate, Stage
 from edgewise.fleet.evidence import BoolArray, Table
 from edgewise.numerics.device_effects import Spread, effect, spread
-from edgewise.numerics.device_rates import difference_bounds, p_more, shares
+from edgewise.numerics.device_rates import difference_bounds, least_p, p_more, shares
 from edgewise.numerics.sequential import holm, nominal_levels
 from edgewise.numerics.tails import fisher_more
 
 ALL = "all"
 REPORTING = "reporting"
 """The gate of devices that failed: silent past the deadline, or in a crash loop."""
+
+ESTIMATE_LEVEL = 0.5
+"""At this level a bound is the estimate itself: what a class of few devices is let through with."""
 
 
 class _Group(msgspec.Struct, frozen=True):
@@ -41,7 +45,7 @@ class _Group(msgspec.Struct, frozen=True):
 def decide(policy: GatePolicy, stage: Stage, found: Table, fractions: tuple[float, ...]) -> Decision:
     """Return the gate's decision at the last of `fractions`, the shares of the stage's horizon at its looks so far."""
     figures = _with_harm(policy, list(_figures(policy, found, fractions)), fractions)
-    harmed = [each for each in figures if each.harmed and not each.within]
+    harmed = [each for each in figures if each.harmed and not (each.within and each.level_within != ESTIMATE_LEVEL)]
     if harmed:
         answer, reason = Answer.ROLLBACK, "; ".join(_harm(each) for each in harmed)
     else:
@@ -91,8 +95,10 @@ def _groups(policy: GatePolicy, found: Table, fractions: tuple[float, ...]) -> l
     groups = [_Group(ALL, everybody, nominal_levels(fractions, policy.promote_alpha)[-1])]
     present = sorted(set(found.of[found.canary].tolist()))
     if len(present) > 1:
-        level = nominal_levels(fractions, policy.promote_class_alpha)[-1]
-        groups += [_Group(found.classes[number], found.of == number, level) for number in present]
+        for number in present:
+            members = found.of == number
+            small = (members & found.canary).sum() < policy.class_devices
+            groups.append(_Group(found.classes[number], members, ESTIMATE_LEVEL if small else groups[0].level_within))
     return groups
 
 
@@ -152,7 +158,7 @@ def _rate_figure(gate: RateGate, group: _Group, found: Table) -> GateFigure:
             effect=ours.rate - theirs.rate,
             low=low,
             high=high,
-            p_harm=p_more(ours, theirs),
+            p_harm=max(p_more(ours, theirs), least_p(figure.canaries, figure.controls)),
             within=not reason and high <= gate.margin,
             reason=reason,
         )

@@ -80,6 +80,15 @@ def p_more(canaries: Share, controls: Share) -> float:
     return binomial_at_least(canaries.events, canaries.events + controls.events, canaries.trials / trials)
 
 
+def least_p(canaries: int, controls: int) -> float:
+    """Return the smallest p-value that assigning devices at random can give: 1 over the number of assignments.
+
+    However many events a single broken device has, it is a canary by chance one time in as many as there are devices
+    (Fisher, The Design of Experiments, 1935, chapter 2). Counts of one or two devices follow no law that tells more.
+    """
+    return 1 / math.comb(canaries + controls, canaries)
+
+
 def difference_bounds(canaries: Share, controls: Share, level: float) -> tuple[float, float]:
     """Return one-sided lower and upper bounds of the difference of rates, each at this level.
 

@@ -72,6 +72,26 @@ def test_a_weak_class_cannot_hide_in_the_average() -> None:
     assert not harmed & {"rpi4", "jetson", "nuc", "x86"}
 
 
+def test_a_small_class_needs_an_estimate_within_the_margin_and_a_large_one_a_proof() -> None:
+    devices = fleet(6, 80, classes=("rpi4", "jetson"), seed=2)
+    generator = np.random.default_rng(8)
+    doubtful = [
+        replace(each, current=window(generator, ms=5.6), baseline=window(generator, ms=5.0))
+        if each.canary and each.device_class == "jetson"
+        else each
+        for each in devices
+    ]
+    lenient, strict = (judged(doubtful, replace(POLICY, class_devices=count)) for count in (8, 2))
+    for decision in (lenient, strict):
+        (figure,) = [each for each in decision.figures if (each.gate, each.group) == ("latency_ms.p50", "jetson")]
+        assert figure.effect is not None
+        assert not figure.within or figure.effect <= 0.1
+        assert decision.answer is not Answer.PROMOTE
+    levels = {each.level_within for each in strict.figures if each.group != "all" and each.gate == "latency_ms.p50"}
+    assert levels == {next(each.level_within for each in strict.figures if each.group == "all")}
+    assert {each.level_within for each in lenient.figures if each.group == "jetson"} == {0.5, None}
+
+
 def test_what_happened_to_everybody_is_not_the_releases_fault() -> None:
     generator = np.random.default_rng(6)
     rush = [replace(each, current=window(generator, ms=8.0), baseline=window(generator, ms=5.0)) for each in fleet()]
@@ -90,6 +110,14 @@ def test_crashes_roll_back() -> None:
     decision = judged(fleet(crashes=4))
     assert decision.answer is Answer.ROLLBACK
     assert "crashes/requests" in decision.reason
+
+
+def test_crashes_of_one_device_of_a_class_hold_and_prove_nothing() -> None:
+    devices = fleet(6, 60, classes=("rpi4", "jetson", "nuc", "imx8", "x86", "panel"))
+    broken = changed(devices, range(1), current=Window(counters={"requests": 200, "crashes": 100}))
+    decision = judged(broken, GatePolicy(rates=(CRASH_RATE,), report_s=600))
+    assert decision.answer is Answer.HOLD
+    assert "crashes/requests of rpi4 is not proven" in decision.reason
 
 
 @pytest.mark.parametrize("silent", [range(1), range(5), range(10)], ids=len)
@@ -194,6 +222,12 @@ def test_a_window_counts_each_envelope_once_in_any_order() -> None:
     assert whole.counters == {"requests": 6, "crashes": 3}
     assert whole.histograms["latency_ms"] == histogram_of([1.0, 2.0, 2.0, 2.0, 3.0, 2.0])
     assert window_of([*reversed(envelopes), *envelopes]) == whole
+
+
+@pytest.mark.parametrize(("requests", "answer"), [(200, Answer.HOLD), (3, Answer.PROMOTE)])
+def test_a_busy_canary_owes_its_figures_and_an_idle_one_does_not(requests: int, answer: Answer) -> None:
+    current = Window(histograms={"latency_ms": histogram_of([5.0])}, counters={"requests": requests, "crashes": 0})
+    assert judged(changed(fleet(), range(1), current=current)).answer is answer
 
 
 def test_rates_need_no_more_than_their_counters() -> None:
