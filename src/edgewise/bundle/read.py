@@ -17,13 +17,14 @@ import msgspec
 from securesystemslib.signer import Key
 
 from edgewise.bundle.archive import Entry, Index, read_index
+from edgewise.bundle.model_signature import check_model_signature
 from edgewise.bundle.names import MANIFEST, MODEL_SIGNATURE
 from edgewise.bundle.replacing import replacing
 from edgewise.bundle.rules import check_manifest
 from edgewise.bundle.seal import Seal, check_seal
 from edgewise.bundle.write import CHUNK_BYTES, encode_manifest
 from edgewise.contracts.manifest import BUNDLE_VERSION, Manifest
-from edgewise.errors import BundleError, DigestError
+from edgewise.errors import BundleError, DigestError, SignatureError
 
 MOST_MANIFEST_BYTES = 16 << 20
 
@@ -90,6 +91,17 @@ class Bundle:
         whole.update(self.seal.encode())
         return whole.hexdigest()
 
+    def verify_model_signature(self, key: Key) -> None:
+        """Check `model.sig` over what the manifest says of the files; raises SignatureError or DigestError.
+
+        It does not read the files: `verify` does.
+        """
+        if MODEL_SIGNATURE not in self.entries:
+            raise SignatureError(f"{self.name} holds no {MODEL_SIGNATURE}", next_step="leave out its key")
+        data = self._read(self.entries[MODEL_SIGNATURE], most=MOST_MANIFEST_BYTES)
+        manifest = hashlib.sha256(self.manifest_bytes).hexdigest()
+        check_model_signature(data, key, self._digests | {MANIFEST: manifest})
+
     def digest(self) -> str:
         """Return the SHA-256 (hex) of the whole bundle; it says nothing about who made it."""
         whole = self._digest(0, self.index.signed_bytes)
@@ -113,12 +125,8 @@ class Bundle:
         for entry in self.index.entries:
             path = folder / entry.name
             path.parent.mkdir(parents=True, exist_ok=True)
-            state = hashlib.sha256()
             with replacing(path) as out:
-                for chunk in self._chunks(entry.offset, entry.size):
-                    state.update(chunk)
-                    out.write(chunk)
-                self._compare(entry, state.hexdigest())
+                self._check(entry, out=out)
             written.append(path)
         return tuple(written)
 
@@ -127,12 +135,15 @@ class Bundle:
             raise BundleError(f"{self.name} holds no file {path!r}", required=f"one of {', '.join(self.entries)}")
         return self.entries[path]
 
-    def _check(self, entry: Entry) -> None:
+    def _check(self, entry: Entry, *, out: BinaryIO | None = None) -> None:
+        """Compare a file with its CRC-32 and digest, and copy it on the way."""
         state = hashlib.sha256()
         crc = 0
         for chunk in self._chunks(entry.offset, entry.size):
             state.update(chunk)
             crc = zlib.crc32(chunk, crc)
+            if out is not None:
+                out.write(chunk)
         if crc != entry.crc32:
             raise DigestError(f"{entry.name} does not have the CRC-32 of its header", next_step="seal it again")
         self._compare(entry, state.hexdigest())

@@ -1,4 +1,4 @@
-"""Write a bundle from its files: the same files and the same key give the same bytes."""
+"""Write a bundle from its files: the same files and the same Ed25519 key give the same bytes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from edgewise import __version__
-from edgewise.cli import data, demo, fleet, inspect, optimize, targets, verify
+from edgewise.cli import bundle, data, demo, fleet, inspect, keys, optimize, seal, targets, verify
 from edgewise.cli.console import report_error
 from edgewise.errors import EdgewiseError
 
@@ -34,6 +34,7 @@ app = typer.Typer(
 for verb, epilog in (
     (optimize.optimize, optimize.EPILOG),
     (verify.verify, verify.EPILOG),
+    (seal.seal, seal.EPILOG),
     (inspect.inspect, inspect.EPILOG),
     (demo.demo, demo.EPILOG),
 ):
@@ -42,6 +43,8 @@ for verb, epilog in (
 app.add_typer(targets.targets, name="targets")
 app.add_typer(fleet.fleet, name="fleet")
 app.add_typer(data.data, name="data")
+app.add_typer(bundle.bundle, name="bundle")
+app.add_typer(keys.keys, name="keys")
 
 
 def main() -> None:

@@ -48,6 +48,11 @@ class FileDataset:
         """Files that were left out."""
         return self._listing.warnings
 
+    @property
+    def are_images(self) -> bool:
+        """Whether these are images, and not sounds."""
+        return self._listing.are_images
+
     def __len__(self) -> int:
         """Return the number of files."""
         return len(self._listing.entries)

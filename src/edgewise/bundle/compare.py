@@ -1,0 +1,60 @@
+"""What differs between two manifests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from edgewise.contracts.base import Value
+from edgewise.contracts.manifest import Manifest, SealedFile
+
+_LISTED = frozenset({"files", "variants"})
+_OF_VARIANTS = ("precision", "runtime", "device_class", "verdict", "recipe_digest", "source_digest", "threads")
+
+
+class Changed(Value, kw_only=True):
+    """One field by its dotted name, as JSON text; empty where a side does not have it."""
+
+    name: str
+    before: str
+    after: str
+
+
+class Difference(Value, kw_only=True):
+    """What changed from one bundle to another; all empty for bundles of the same content."""
+
+    fields: tuple[Changed, ...]
+    added: tuple[SealedFile, ...]
+    removed: tuple[SealedFile, ...]
+    changed: tuple[SealedFile, ...]
+    """The files of the second bundle that have another content in the first."""
+
+
+def compare(old: Manifest, new: Manifest) -> Difference:
+    """Return what differs."""
+    before, after = _flat(old), _flat(new)
+    files = {each.path: each for each in old.files}
+    mine = {each.path: each for each in new.files}
+    return Difference(
+        fields=tuple(
+            Changed(name=name, before=before.get(name, ""), after=after.get(name, ""))
+            for name in sorted(before.keys() | after.keys())
+            if before.get(name) != after.get(name)
+        ),
+        added=tuple(mine[path] for path in sorted(mine.keys() - files.keys())),
+        removed=tuple(files[path] for path in sorted(files.keys() - mine.keys())),
+        changed=tuple(mine[path] for path in sorted(mine.keys() & files.keys()) if mine[path] != files[path]),
+    )
+
+
+def _flat(manifest: Manifest) -> dict[str, str]:
+    """Return the fields worth a person's look as JSON text, those of variants by the variant's name."""
+    whole: dict[str, Any] = msgspec.to_builtins(manifest)
+    found = {name: value for name, value in whole.items() if name not in _LISTED and name != "golden"}
+    for variant in whole["variants"]:
+        picked = {name: variant[name] for name in _OF_VARIANTS} | {
+            f"figures.{name}": value for name, value in variant["figures"].items()
+        }
+        found |= {f"variants.{variant['name']}.{name}": value for name, value in picked.items()}
+    return {name: msgspec.json.encode(value, order="deterministic").decode() for name, value in found.items()}

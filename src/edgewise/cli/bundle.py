@@ -1,0 +1,162 @@
+"""`edgewise bundle`: look into a bundle, verify it, compare two, take one apart."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgewise.cli import options
+from edgewise.cli.console import clean, print_document, stderr_console
+from edgewise.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from edgewise.bundle.read import Bundle
+    from edgewise.contracts.manifest import Manifest, Variant
+
+bundle = typer.Typer(no_args_is_help=True, help="Look into bundles: show, verify, diff, extract.")
+
+Subject = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A file that `edgewise seal` wrote.")]
+Keys = Annotated[
+    list[Path] | None, typer.Option("--key", metavar="NAME.pub", help="A key that you trust; may be repeated.")
+]
+
+
+@bundle.command()
+def show(
+    path: Subject,
+    json: options.Json = False,
+    debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
+) -> int:
+    """Show what a bundle says of itself. Its seal is NOT checked: use `edgewise bundle verify`."""
+    from edgewise.bundle.read import Bundle  # noqa: PLC0415
+
+    with Bundle.open(path) as found:
+        if json:
+            print_document({"digest": found.digest(), "key_id": found.seal.key_id, "manifest": found.manifest})
+            return 0
+        _print(found)
+    return 0
+
+
+@bundle.command()
+def verify(
+    path: Subject,
+    key: Keys = None,
+    model_key: Annotated[
+        Path | None, typer.Option(metavar="NAME.pub", help="Also check the OpenSSF model signature with this key.")
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
+) -> int:
+    """Check the seal with keys you trust, and every file against its digest."""
+    from edgewise.bundle.read import Bundle  # noqa: PLC0415
+    from edgewise.keys.files import load_public  # noqa: PLC0415
+
+    if not key:
+        raise ConfigError(
+            "no key to verify with",
+            required="--key NAME.pub, the public key of whom you expect",
+            next_step="get it from them by another way than the bundle; `edgewise bundle show` names its id",
+        )
+    trusted = [load_public(each) for each in key]
+    model = load_public(model_key) if model_key is not None else None
+    with Bundle.open(path) as found:
+        digest = found.verify(trusted)
+        if model is not None:
+            found.verify_model_signature(model)
+        key_id, manifest = found.seal.key_id, found.manifest
+    if json:
+        print_document({"verified": True, "digest": digest, "key_id": key_id, "model_signature": model is not None})
+    else:
+        print(f"{manifest.product} {manifest.version}: sealed by {key_id}, {len(manifest.files) + 1} files as sealed")
+        print(f"sha256 {digest}")
+    return 0
+
+
+@bundle.command()
+def extract(
+    path: Subject,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
+    key: Keys = None,
+    debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
+) -> int:
+    """Write a bundle's files into a new folder, all or none; with --key only if its seal is by that key."""
+    from edgewise.bundle.read import Bundle  # noqa: PLC0415
+    from edgewise.keys.files import load_public  # noqa: PLC0415
+
+    if os.path.lexists(folder):
+        raise OutputError(f"{folder} exists", required="a folder that does not", next_step="choose another one")
+    trusted = [load_public(each) for each in key or ()]
+    with Bundle.open(path) as found:
+        if trusted:
+            found.verify(trusted)
+        else:
+            stderr_console().print("note: the seal is not checked without --key")
+        try:
+            folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+            work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+        except OSError as error:
+            raise OutputError(f"{folder}: {error.strerror}", next_step="choose another folder") from error
+        try:
+            count = len(found.extract(work / "whole"))
+            (work / "whole").rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    print(f"{count} files in {folder}")
+    return 0
+
+
+@bundle.command()
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A bundle.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one.")],
+    json: options.Json = False,
+    debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
+) -> int:
+    """Compare two bundles: what changed in the manifest, the variants' figures, the files. Seals are not checked."""
+    from edgewise.bundle.compare import compare  # noqa: PLC0415
+    from edgewise.bundle.read import Bundle  # noqa: PLC0415
+
+    with Bundle.open(old) as first, Bundle.open(new) as second:
+        found = compare(first.manifest, second.manifest)
+    if json:
+        print_document(found)
+        return 0
+    for change in found.fields:
+        print(f"{clean(change.name):<44} {clean(change.before)} -> {clean(change.after)}")
+    for word, paths in (("added", found.added), ("removed", found.removed), ("changed", found.changed)):
+        for each in paths:
+            print(f"{word:<8} {each.path}  {each.size} bytes")
+    if not (found.fields or found.added or found.removed or found.changed):
+        print("the same")
+    return 0
+
+
+def _print(found: Bundle) -> None:
+    manifest = found.manifest
+    for word, text in (
+        ("product", f"{manifest.product} {manifest.version} (floor {manifest.security_floor})"),
+        ("task", f"{manifest.task}, judged by {manifest.metric}, for the target {manifest.target}"),
+        ("sha256", found.digest()),
+        ("key id", f"{found.seal.key_id} ({found.seal.scheme}; not checked here)"),
+        ("golden", f"{len(manifest.golden.samples)} inputs of the {manifest.golden.split} split"),
+    ):
+        print(f"{word:<8} {clean(text)}")
+    for each in manifest.variants:
+        print(f"variant  {clean(_variant(each, manifest))}")
+    for name, entry in found.entries.items():
+        print(f"file     {entry.size:>10}  {name}")
+
+
+def _variant(each: Variant, manifest: Manifest) -> str:
+    role = {manifest.fallback: "fallback", manifest.chosen: "chosen"}.get(each.name, "")
+    figures = each.figures
+    parts = [f"{each.name} {role}: {each.precision} on {each.runtime}, {each.verdict}"]
+    for name, value in (("score", figures.score), ("p50 ms", figures.latency_p50_ms), ("MiB", figures.size_mib)):
+        parts.append(f"{name} {'unavailable' if value is None else f'{value:.4g}'}")
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""From a run to a bundle: variants taken apart, golden inputs, documents, signatures."""
