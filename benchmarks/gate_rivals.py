@@ -1,6 +1,7 @@
 """What others would decide on the same requests: three common rules, looking as often as the product does.
 
-Each looks at latency alone and says at which look it would roll back; none of them knows devices.
+Each looks at latency alone, over the usual latency of the device's class, and says whether it rolls back at some look.
+None of them knows devices.
 """
 
 import numpy as np

@@ -20,7 +20,7 @@ from edgewise.contracts.rollout import Answer, GatePolicy, MetricGate, RateGate,
 from edgewise.fleet.evidence import DeviceEvidence, Window, table
 from edgewise.fleet.gates import decide
 from edgewise.numerics.statistics import share_interval
-from gate_fleet import LOOKS, REQUESTS, Fleet, Scenario, simulate, tables
+from gate_fleet import CLASS_MS, LOOKS, REQUESTS, Fleet, Scenario, simulate, tables
 from gate_rivals import fixed_threshold, kayenta, pooled_mann_whitney
 
 POLICY = GatePolicy(
@@ -107,7 +107,8 @@ def run(scenario: Scenario, seed: int, repetitions: int) -> tuple[str, ...]:
         if answer is Answer.ROLLBACK:
             looks.append(look)
         if not scenario.missing:
-            canaries, controls = fleet.after_ms[: scenario.canaries], fleet.after_ms[scenario.canaries :]
+            usual = fleet.after_ms / CLASS_MS[fleet.of][:, None, None]
+            canaries, controls = usual[: scenario.canaries], usual[scenario.canaries :]
             others.update(name for name, rule in RIVALS.items() if rule(canaries, controls))
     return (
         scenario.name,
