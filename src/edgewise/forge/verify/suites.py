@@ -11,6 +11,7 @@ from edgewise.contracts.verification import Depth
 from edgewise.forge.verify.agreement import agreement
 from edgewise.forge.verify.corruptions.suite import corruptions
 from edgewise.forge.verify.integrity import integrity
+from edgewise.forge.verify.ood import ood
 from edgewise.forge.verify.subject import Suite
 from edgewise.forge.verify.where import where
 
@@ -21,4 +22,5 @@ SUITES: tuple[tuple[str, Suite, tuple[Depth, ...]], ...] = (
     ("where", where, _ALWAYS),
     ("integrity", integrity, _ALWAYS),
     ("corruptions", corruptions, _ALWAYS),
+    ("ood", ood, _ALWAYS),
 )
