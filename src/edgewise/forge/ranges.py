@@ -10,6 +10,9 @@ from edgewise.forge.regions import Kind, Region
 from edgewise.numerics.grid import Grid, activation_grid
 from edgewise.numerics.ranges import choose
 
+RangeKey = tuple[str, RangeMethod, int, bool]
+"""Tensor, method, bits, signed."""
+
 
 def shared_grids(regions: tuple[Region, ...]) -> dict[str, str]:
     """Map each tensor to the one whose grid it takes: what a moving op writes lies on its input's grid."""
@@ -36,12 +39,14 @@ def grids(
     default: RangeMethod,
     signs: Signs,
     bits: int = 8,
+    known: dict[RangeKey, tuple[float, float]] | None = None,
 ) -> dict[str, Grid]:
     """Return the grid of every calibrated activation.
 
     `methods` gives the range method by tensor, `default` that of the others. Bounds of an absorbed
-    Relu or Clip limit the range, so that saturation does their work.
+    Relu or Clip limit the range, so that saturation does their work. `known` is filled with what was found.
     """
+    known = {} if known is None else known
     signed = signs is Signs.S8S8
     bounds = {region.output: region.bounds for region in regions if region.bounds is not None}
     roots = shared_grids(regions)
@@ -49,7 +54,10 @@ def grids(
     for tensor in calibration.histograms:
         root = roots.get(tensor, tensor)
         if root not in made:
-            low, high = activation_range(calibration, root, methods.get(root, default), bits=bits, signed=signed)
+            key = (root, methods.get(root, default), bits, signed)
+            if key not in known:
+                known[key] = activation_range(calibration, root, key[1], bits=bits, signed=signed)
+            low, high = known[key]
             floor, ceiling = bounds.get(root, (float("-inf"), float("inf")))
             made[root] = activation_grid(max(low, floor), min(high, ceiling), bits=bits, signed=signed)
         made[tensor] = made[root]

@@ -12,7 +12,7 @@ from edgewise.contracts.recipe import Format, Granularity, Recipe, RegionRecipe,
 from edgewise.forge.calibrate import Calibration
 from edgewise.forge.graph import Graph
 from edgewise.forge.parameters import FloatArray, Parameters, WeightValues, rows_of
-from edgewise.forge.ranges import grids
+from edgewise.forge.ranges import RangeKey, grids
 from edgewise.forge.regions import Region
 from edgewise.numerics.grid import Grid
 from edgewise.numerics.weight_ranges import weight_mse
@@ -21,6 +21,17 @@ _LEVELS = 127
 # int32 biases must not saturate: |b| / (s_x * s_w) stays below this (a quarter of 2**31 leaves room for the sum).
 _BIAS_LIMIT = 2.0**29
 INTEGER_WEIGHTS = frozenset({Format.INT8_STATIC, Format.INT16_STATIC, Format.INT8_DYNAMIC})
+
+
+class Known(msgspec.Struct, kw_only=True):
+    """What building one recipe worked out for the next, of the same graph and calibration.
+
+    To find ranges costs more than all the rest of a build, and a search builds hundreds.
+    """
+
+    peaks: dict[tuple[str, float | None], FloatArray] = {}
+    """The magnitude each row of a region's weights is to represent, by region and smoothing."""
+    ranges: dict[RangeKey, tuple[float, float]] = {}
 
 
 class Corrections(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,10 +55,12 @@ def parameters_for(
     recipe: Recipe,
     calibration: Calibration,
     corrections: Corrections,
+    known: Known | None = None,
 ) -> Parameters:
-    """Return the numbers that `lower` writes for this recipe."""
+    """Return the numbers that `lower` writes for this recipe; `known` is filled for the next call."""
+    known = Known() if known is None else known
     plans = {each.region: each for each in recipe.regions}
-    activation_grids = _grids(regions, recipe, calibration, plans)
+    activation_grids = _grids(regions, recipe, calibration, plans, known)
     weights: dict[str, WeightValues] = {}
     biases: dict[str, FloatArray] = {}
     floats: dict[str, FloatArray] = {}
@@ -70,7 +83,10 @@ def parameters_for(
             values = reconstructed[region.name]
         else:
             scale_x = None if dynamic else activation_grids[region.inputs[0]].scale
-            values = quantize_rows(rows, weight_scale(rows, plan, bias=bias, scale_x=scale_x))
+            key = (region.name, plan.smooth_alpha)
+            if key not in known.peaks:
+                known.peaks[key] = weight_mse(rows, bits=8)
+            values = quantize_rows(rows, weight_scale(known.peaks[key], plan, bias=bias, scale_x=scale_x))
         weights[region.name] = values
         shifts = corrections.rounded_bias_shift if plan.rounding is Rounding.GPTQ else corrections.bias_shift
         if plan.bias_correction and region.name in shifts:
@@ -80,10 +96,12 @@ def parameters_for(
 
 
 def weight_scale(
-    rows: FloatArray, plan: RegionRecipe, *, bias: FloatArray | None, scale_x: NDArray[np.float32] | None
+    largest: FloatArray, plan: RegionRecipe, *, bias: FloatArray | None, scale_x: NDArray[np.float32] | None
 ) -> FloatArray:
-    """Return one scale per row, or one for all; wide enough that the bias fits int32 at scale_x * scale."""
-    largest = weight_mse(rows, bits=8)
+    """Return one scale per row, or one for all; wide enough that the bias fits int32 at scale_x * scale.
+
+    `largest` is the magnitude that each row is to represent.
+    """
     if plan.granularity is Granularity.TENSOR:
         largest = np.full_like(largest, largest.max())
     scale = np.where(largest > 0, largest / _LEVELS, 1.0).astype(np.float32)
@@ -99,7 +117,11 @@ def quantize_rows(rows: FloatArray, scale: FloatArray) -> WeightValues:
 
 
 def _grids(
-    regions: tuple[Region, ...], recipe: Recipe, calibration: Calibration, plans: Mapping[str, RegionRecipe]
+    regions: tuple[Region, ...],
+    recipe: Recipe,
+    calibration: Calibration,
+    plans: Mapping[str, RegionRecipe],
+    known: Known,
 ) -> dict[str, Grid]:
     static = [plan for plan in plans.values() if plan.format in (Format.INT8_STATIC, Format.INT16_STATIC)]
     if not static:
@@ -112,4 +134,5 @@ def _grids(
             for name in region.inputs:
                 methods.setdefault(name, plan.range_method)
     bits = 16 if any(plan.format is Format.INT16_STATIC for plan in static) else 8
-    return grids(calibration, regions, methods, default=static[0].range_method, signs=recipe.signs, bits=bits)
+    default = static[0].range_method
+    return grids(calibration, regions, methods, default=default, signs=recipe.signs, bits=bits, known=known.ranges)

@@ -17,7 +17,7 @@ from edgewise.forge.judges import Failure, Judges
 from edgewise.forge.lower.lowering import lower
 from edgewise.forge.parameters import FloatArray, rows_of
 from edgewise.forge.regions import Region
-from edgewise.forge.weights import Corrections, parameters_for
+from edgewise.forge.weights import Corrections, Known, parameters_for
 
 Report = Callable[[int], None]
 # Models that are built, sent out and judged at a time.
@@ -61,6 +61,7 @@ class Bench:
         self.regions = regions
         self.calibration = calibration
         self.corrections = Corrections()
+        self._known = Known()
         self._judges = judges
         self._cache = cache
         self._context = context
@@ -73,7 +74,7 @@ class Bench:
 
     def build(self, recipe: Recipe) -> bytes:
         """Lower a recipe with the corrections known so far. Raises EdgewiseError where it cannot be lowered."""
-        parameters = parameters_for(self.graph, self.regions, recipe, self.calibration, self.corrections)
+        parameters = parameters_for(self.graph, self.regions, recipe, self.calibration, self.corrections, self._known)
         return bytes(lower(self.graph, self.regions, recipe, parameters).SerializeToString(deterministic=True))
 
     def try_all(
