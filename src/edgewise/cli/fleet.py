@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
@@ -125,6 +126,9 @@ def serve(
     poll_jitter: Annotated[
         float, typer.Option(metavar="SHARE", min=0, max=10, help="Share of the interval that spreads the polls.")
     ] = 1.0,
+    trusted: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Public keys (*.pub) whose seals are accepted on releases.")
+    ] = None,
     tick: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.01, max=60, help="How often rollouts and telemetry move on.")
     ] = 2.0,
@@ -144,6 +148,7 @@ def serve(
                 poll_interval_s=poll_interval,
                 poll_jitter=poll_jitter,
                 tick_s=tick,
+                trusted=trusted,
             )
         )
     return 0

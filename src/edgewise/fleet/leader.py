@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from edgewise.errors import EdgewiseError
 from edgewise.fleet.api.services import Services
+from edgewise.fleet.conduct import advance
 from edgewise.fleet.ingest_merge import MOST_ROWS, merge_some
 from edgewise.fleet.store import devices, telemetry
 
@@ -25,6 +26,12 @@ async def merge(services: Services) -> bool:
     return await merge_some(services.database) == MOST_ROWS
 
 
+async def conduct(services: Services) -> bool:
+    """Step the rollouts."""
+    await advance(services.database, now_ms=services.clock())
+    return False
+
+
 async def prune(services: Services) -> bool:
     """Forget nonces and keys of envelopes that would be refused anyway."""
     now_ms = services.clock()
@@ -37,7 +44,7 @@ async def prune(services: Services) -> bool:
     return False
 
 
-WORK: dict[str, Work] = {"merge": merge, "prune": prune}
+WORK: dict[str, Work] = {"merge": merge, "rollouts": conduct, "prune": prune}
 
 
 @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ from edgewise.fleet.clock import Clock, system_ms
 from edgewise.fleet.ingest import Inbox
 from edgewise.fleet.leader import working
 from edgewise.fleet.metrics import Metrics
+from edgewise.fleet.publish import load_trusted
 from edgewise.fleet.serve_files import Files
 from edgewise.fleet.settings import Settings
 from edgewise.fleet.store.database import open_database
@@ -39,6 +40,7 @@ def open_services(settings: Settings, clock: Clock = system_ms) -> Services:
         metrics=metrics,
         inbox=Inbox(database, metrics, limit=settings.inbox_limit),
         clock=clock,
+        trusted=load_trusted(settings.trusted),
     )
 
 

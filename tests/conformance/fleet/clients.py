@@ -48,13 +48,14 @@ class Device(httpx.Auth):
 
 
 class Fleet:
-    """A running server and the first operator's token."""
+    """A running server, with a token of an operator and one of a signer."""
 
-    def __init__(self, url: str, operator_token: str) -> None:
+    def __init__(self, url: str, operator_token: str, signer_token: str = "") -> None:
         """Connect."""
         self.url = url
         self.http = httpx.Client(base_url=url, timeout=30)
         self.operator = bearer(operator_token)
+        self.signer = bearer(signer_token)
 
     def close(self) -> None:
         """Close the connections."""

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from edgewise.fleet import administer
+from edgewise.keys.files import save_pair
 from tests.conformance.fleet.backends import Backend, backend, free_port, postgresql, s3, start_server
 from tests.conformance.fleet.clients import Fleet
+from tests.unit.bundle.bundles import PRIVATE
 
 __all__ = ["backend", "fleet", "postgresql", "s3"]
 
@@ -17,9 +19,12 @@ __all__ = ["backend", "fleet", "postgresql", "s3"]
 def fleet(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Yield a running server with a first operator."""
     token = administer.first_token(backend.database).text
-    port = free_port()
-    server = start_server(backend, port, "--tick", "0.1", log=tmp_path_factory.mktemp("log") / "server.jsonl")
-    running = Fleet(f"http://127.0.0.1:{port}", token)
+    signer = administer.make_token(backend.database, role="signer", products=(), note="", days=1).text
+    keys = tmp_path_factory.mktemp("keys")
+    save_pair(PRIVATE, keys / "seal.pem", passphrase=None)
+    options, port = ("--tick", "0.1", "--trusted", str(keys)), free_port()
+    server = start_server(backend, port, *options, log=tmp_path_factory.mktemp("log") / "server.jsonl")
+    running = Fleet(f"http://127.0.0.1:{port}", token, signer)
     try:
         yield running
     finally:

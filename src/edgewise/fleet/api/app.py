@@ -17,13 +17,22 @@ from litestar.types import Message, Receive, Scope, Send
 
 from edgewise import __version__
 from edgewise.contracts.enrolment import SCHEME
-from edgewise.fleet.api import audit, devices, enrolment, health, problems, telemetry, tokens
+from edgewise.fleet.api import audit, devices, enrolment, health, problems, releases, rollouts, telemetry, tokens
 from edgewise.fleet.api.guard import authorise
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.auth import Access
 from edgewise.fleet.serve_files import PREFIX, Files
 
-ROUTES = (*health.ROUTES, *enrolment.ROUTES, *devices.ROUTES, *tokens.ROUTES, *audit.ROUTES, *telemetry.ROUTES)
+ROUTES = (
+    *health.ROUTES,
+    *enrolment.ROUTES,
+    *devices.ROUTES,
+    *tokens.ROUTES,
+    *audit.ROUTES,
+    *telemetry.ROUTES,
+    *releases.ROUTES,
+    *rollouts.ROUTES,
+)
 
 
 def create_api(services: Services, lifespan: list[AbstractAsyncContextManager[None]] | None = None) -> Litestar:

@@ -18,7 +18,9 @@ from edgewise.errors import (
     ForbiddenError,
     InputError,
     NotFoundError,
+    OutputError,
     StorageError,
+    TrustError,
     UnauthenticatedError,
 )
 
@@ -31,6 +33,8 @@ STATUS: tuple[tuple[type[EdgewiseError], int], ...] = (
     (ConflictError, 409),
     (BusyError, 503),
     (StorageError, 503),
+    (OutputError, 507),
+    (TrustError, 422),
     (InputError, 400),
 )
 RETRY_S = 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from securesystemslib.signer import Key
 
 from edgewise.fleet.auth import Gatekeeper
 from edgewise.fleet.clock import Clock
@@ -23,3 +24,5 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     inbox: Inbox
     clock: Clock
+    trusted: tuple[Key, ...]
+    """Keys whose seals are accepted on releases."""

@@ -98,6 +98,12 @@ async def listed(
     return [_view(row) for row in await connection.execute(question)]
 
 
+async def members(connection: AsyncConnection, product: str) -> list[DeviceView]:
+    """Return all devices of a product that are not revoked."""
+    question = sql.select(device).where(device.c.product == product, device.c.revoked_ms.is_(None))
+    return [_view(row) for row in await connection.execute(question.order_by(device.c.id))]
+
+
 async def revoke(connection: AsyncConnection, name: str, *, now_ms: int) -> bool:
     """Shut a device out for good; False where there is none to shut out."""
     question = sql.update(device).where(device.c.id == name, device.c.revoked_ms.is_(None))

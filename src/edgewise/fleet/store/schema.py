@@ -91,8 +91,8 @@ rollout = sql.Table(
     sql.Column("updated_ms", Count, nullable=False),
 )
 
-decision = sql.Table(
-    "decision",
+rollout_event = sql.Table(
+    "rollout_event",
     metadata,
     sql.Column("id", Ordinal, primary_key=True, autoincrement=True),
     sql.Column("rollout_id", Id, nullable=False, index=True),
@@ -123,6 +123,7 @@ cell = sql.Table(  # what one device reported of one release in one stretch of t
     sql.Column("product", Id, nullable=False),
     sql.Column("device_class", Id, nullable=False),
     sql.Column("reported_ms", Count, nullable=False),  # when the last of it came in
+    sql.Column("alarms", Count, nullable=False),  # crash loops and refused signatures: these stop a rollout at once
     sql.Column("document", sql.LargeBinary, nullable=False),
 )
 sql.Index("cell_by_product", cell.c.product, cell.c.start_ms)

@@ -147,11 +147,12 @@ async def write_cells(database: Database, connection: AsyncConnection, cells: Ma
             "product": each.product,
             "device_class": each.device_class,
             "reported_ms": each.reported_ms,
+            "alarms": each.totals.crash_loops + each.totals.signature_failures,
             "document": encode(each.totals),
         }
         for key, each in cells.items()
     ]
-    await _replace(database, connection, cell, rows, ("device_class", "reported_ms", "document"))
+    await _replace(database, connection, cell, rows, ("device_class", "reported_ms", "alarms", "document"))
 
 
 async def read_series(connection: AsyncConnection, keys: Iterable[SeriesKey]) -> dict[SeriesKey, Totals]:
@@ -197,6 +198,13 @@ async def cells_between(
         )
         for row in await connection.execute(question.where(cell.c.start_ms < stop_ms))
     ]
+
+
+async def has_alarms(connection: AsyncConnection, product: str, release: str, *, since_ms: int) -> bool:
+    """Return whether a device reported a crash loop or a refused signature with this release since a time."""
+    question = sql.select(cell.c.device_id).where(cell.c.product == product, cell.c.release == release)
+    question = question.where(cell.c.start_ms >= since_ms, cell.c.alarms > 0).limit(1)
+    return (await connection.execute(question)).first() is not None
 
 
 async def _replace(

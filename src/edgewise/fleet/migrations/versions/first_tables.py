@@ -55,6 +55,7 @@ def upgrade() -> None:
         sql.Column("product", sql.String(length=128), nullable=False),
         sql.Column("device_class", sql.String(length=128), nullable=False),
         sql.Column("reported_ms", sql.BigInteger(), nullable=False),
+        sql.Column("alarms", sql.BigInteger(), nullable=False),
         sql.Column("document", sql.LargeBinary(), nullable=False),
         sql.PrimaryKeyConstraint("device_id", "release", "start_ms"),
     )
@@ -72,15 +73,6 @@ def upgrade() -> None:
         sql.UniqueConstraint("device_id", "rollout_id", "version"),
     )
     op.create_index(op.f("ix_ddi_action_device_id"), "ddi_action", ["device_id"], unique=False)
-    op.create_table(
-        "decision",
-        sql.Column("id", sql.BigInteger().with_variant(sql.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sql.Column("rollout_id", sql.String(length=128), nullable=False),
-        sql.Column("at_ms", sql.BigInteger(), nullable=False),
-        sql.Column("document", sql.LargeBinary(), nullable=False),
-        sql.PrimaryKeyConstraint("id"),
-    )
-    op.create_index(op.f("ix_decision_rollout_id"), "decision", ["rollout_id"], unique=False)
     op.create_table(
         "device",
         sql.Column("id", sql.String(length=128), nullable=False),
@@ -166,6 +158,15 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_rollout_product"), "rollout", ["product"], unique=False)
     op.create_index(op.f("ix_rollout_state"), "rollout", ["state"], unique=False)
+    op.create_table(
+        "rollout_event",
+        sql.Column("id", sql.BigInteger().with_variant(sql.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sql.Column("rollout_id", sql.String(length=128), nullable=False),
+        sql.Column("at_ms", sql.BigInteger(), nullable=False),
+        sql.Column("document", sql.LargeBinary(), nullable=False),
+        sql.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_rollout_event_rollout_id"), "rollout_event", ["rollout_id"], unique=False)
     op.create_table(
         "series",
         sql.Column("product", sql.String(length=128), nullable=False),

@@ -1,0 +1,84 @@
+"""From what was kept of each device to what the gates judge: one window before the rollout, one since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+
+import msgspec
+
+from edgewise.contracts.rollout import EventKind, Rollout, in_cohort
+from edgewise.fleet.evidence import CRASHES, DeviceEvidence, Window
+from edgewise.fleet.ingest_totals import Totals, add
+from edgewise.fleet.store.devices import DeviceView
+from edgewise.fleet.store.rollouts import KeptEvent
+from edgewise.fleet.store.telemetry import Cell, CellKey
+
+BASELINE_MS = 7 * 24 * 3_600_000
+"""What a device did in the week before the rollout is what it is compared with."""
+
+Kept = tuple[CellKey, Cell]
+
+
+def stage_starts(events: Iterable[KeptEvent]) -> dict[str, float]:
+    """Return when each stage first started, in seconds."""
+    found: dict[str, float] = {}
+    for each in events:
+        if each.event.kind is EventKind.STAGE_STARTED:
+            found.setdefault(each.event.stage, each.event.at_s)
+    return found
+
+
+def device_evidence(
+    rollout: Rollout, devices: Sequence[DeviceView], cells: Sequence[Kept], starts: Mapping[str, float]
+) -> list[DeviceEvidence]:
+    """Return the evidence of each device of a rollout that has started."""
+    by_device: dict[str, list[Kept]] = {}
+    for kept in cells:
+        by_device.setdefault(kept[0].device_id, []).append(kept)
+    return [_of_device(rollout, device, by_device.get(device.id, []), starts) for device in devices]
+
+
+def _of_device(
+    rollout: Rollout, device: DeviceView, cells: Sequence[Kept], starts: Mapping[str, float]
+) -> DeviceEvidence:
+    start_s = rollout.start_s or 0.0
+    start_ms = round(start_s * 1000)
+    is_canary = in_cohort(rollout, device.id, frozenset(device.labels))
+    since_s = max(_assigned_s(rollout, device, starts) if is_canary else start_s, device.enrolled_ms / 1000)
+    releases = {rollout.to_release.digest} if is_canary else {rollout.from_release.digest}
+    if rollout.shadow:  # the old release serves, the new one scores along
+        releases.add(rollout.from_release.digest)
+    before = [cell for key, cell in cells if key.start_ms < start_ms and key.release == rollout.from_release.digest]
+    since = [cell for key, cell in cells if key.start_ms >= start_ms and key.release in releases]
+    return DeviceEvidence(
+        device=device.id,
+        device_class=device.device_class,
+        canary=is_canary,
+        since_s=since_s,
+        last_report_s=max((cell.reported_ms for cell in since), default=0) / 1000 if since else None,
+        baseline=_window(before),
+        current=_window(since),
+    )
+
+
+def _assigned_s(rollout: Rollout, device: DeviceView, starts: Mapping[str, float]) -> float:
+    """Return when the first stage that holds the device started."""
+    labels = frozenset(device.labels)
+    for number, stage in enumerate(rollout.stages[: rollout.stage + 1]):
+        at = msgspec.structs.replace(rollout, stage=number, promoted=number, stage_start_s=0.0)
+        if stage.name in starts and in_cohort(at, device.id, labels):
+            return starts[stage.name]
+    return rollout.start_s or 0.0
+
+
+def _window(cells: Sequence[Cell]) -> Window | None:
+    if not cells:
+        return None
+    whole = reduce(add, (cell.totals for cell in cells), Totals())
+    return Window(
+        histograms=whole.histograms,
+        counters=whole.counters | {CRASHES: whole.crashes},
+        crash_loop=whole.crash_loops > 0,
+        signature_failures=whole.signature_failures,
+    )
