@@ -11,7 +11,7 @@ import pytest
 from edgewise import __version__, errors
 from edgewise.contracts.project import Project
 from edgewise.contracts.rules import RULES
-from edgewise.contracts.schema import run_schema
+from edgewise.contracts.schema import run_schema, verification_schema
 from edgewise.contracts.toml_ import parse_project, sections
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +25,10 @@ def read(name: str) -> str:
 
 def test_the_schema_of_the_run_document_is_current() -> None:
     assert read("reference/run.schema.json") == run_schema(), "run scripts/write_schema.py"
+
+
+def test_the_schema_of_the_verification_is_current() -> None:
+    assert read("reference/verification.schema.json") == verification_schema(), "run scripts/write_schema.py"
 
 
 def test_the_reference_names_every_key_with_its_words() -> None:

@@ -134,8 +134,10 @@ def _is_alike(fitting: _Fitting) -> bool:
     is covered varies with both samples: its variance is a (1 - a) (1 / n + 1 / m).
     """
     middle = COVERAGES[1]
-    threshold = conformal_threshold(np.exp(fitting.logs), fitting.labels, coverage=middle)
-    p = np.exp(fitting.held_out)[np.arange(len(fitting.held_out_labels)), fitting.held_out_labels]
+    temperature = fit_temperature(fitting.logs, fitting.labels)
+    own, other = (np.exp(log_softmax(each / temperature)) for each in (fitting.logs, fitting.held_out))
+    threshold = conformal_threshold(own, fitting.labels, coverage=middle)
+    p = other[np.arange(len(fitting.held_out_labels)), fitting.held_out_labels]
     covered = float((1 - p <= threshold + _ROUNDING).mean())
     spread = (middle * (1 - middle) * (1 / len(fitting.labels) + 1 / len(p))) ** 0.5
     return bool(abs(covered - middle) <= _Z99 * spread)
