@@ -9,6 +9,7 @@
     |   +-- TaskError            the task does not go with the model or the data
     |   +-- TargetError          an unknown or unusable target profile
     |   +-- KeyFileError         a key file, its passphrase or its kind is wrong
+    |   +-- RepositoryError      the signed repository is not in the state that a change needs
     |   +-- TelemetryError       an envelope that is malformed, contradicts itself or is too large
     |   +-- RolloutError         a rollout that cannot be, or a command that its state does not allow
     |   +-- BundleError          a bundle or delta is not one, is damaged, or was refused for safety
@@ -16,6 +17,7 @@
     +-- OutputError              a result could not be written (exit 2)
     +-- ExecutionError           a runtime could not load or run a variant (exit 1)
     +-- WorkerError              a helper process died or hung (exit 1)
+    +-- MissingSignaturesError   a change of the repository is staged until others sign it (exit 1)
     +-- TrustError               refused for security; what was trusted before stays (exit 1)
     |   +-- SignatureError           too few valid signatures, or by keys that nobody trusts
     |   +-- RollbackError            older than what was seen, or below the signed floor
@@ -147,6 +149,14 @@ class WorkerError(EdgewiseError):
 
 class KeyFileError(InputError):
     """A key file cannot be read, is of another kind, or has another passphrase."""
+
+
+class RepositoryError(InputError):
+    """The signed repository is not in the state that a change needs."""
+
+
+class MissingSignaturesError(EdgewiseError):
+    """A change of the signed repository is staged: other keys must sign it too."""
 
 
 class TrustError(EdgewiseError):

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from edgewise import __version__
-from edgewise.cli import bundle, data, demo, fleet, inspect, keys, optimize, seal, targets, verify
+from edgewise.cli import bundle, data, demo, fleet, inspect, keys, optimize, repo, seal, targets, verify
 from edgewise.cli.console import report_error
 from edgewise.errors import EdgewiseError
 
@@ -42,6 +42,7 @@ for verb, epilog in (
     app.command(help=re.sub(r"(?<!\n)\n(?!\n)", " ", getdoc(verb) or ""), epilog=epilog)(verb)
 app.add_typer(targets.targets, name="targets")
 app.add_typer(fleet.fleet, name="fleet")
+app.add_typer(repo.repo, name="repo")
 app.add_typer(data.data, name="data")
 app.add_typer(bundle.bundle, name="bundle")
 app.add_typer(keys.keys, name="keys")

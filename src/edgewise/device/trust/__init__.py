@@ -11,7 +11,8 @@ a clock that does not go back, downloads that resume, and the director's say bes
 5. `refusals`   each failure of python-tuf as one of our errors
 6. `client`     one repository: refresh, find, download
 7. `download`   one file: resumed, capped, verified, then renamed into its place
-8. `writing`    files that are whole or absent after a power cut
+8. `director`   what to run: the director and the image repository must agree
+9. `writing`    files that are whole or absent after a power cut
 
 python-tuf is imported here only, and only when a device updates: importing `edgewise.device` stays light.
 """
