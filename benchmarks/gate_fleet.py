@@ -54,7 +54,6 @@ class Scenario:
     """Share of canaries that never report."""
     without_energy: float = 0.0
     """Share of canaries that report no energy."""
-    harmful: bool = False
     missing: bool = False
     repetitions: int = 100
 

@@ -82,7 +82,7 @@ def test_parts_in_any_order_merge_to_the_whole(values: list[float], cuts: list[i
     shuffled = values[:]
     order.shuffle(shuffled)  # type: ignore[attr-defined]
     parts = [histogram_of(shuffled[low:high]) for low, high in pairwise(edges)]
-    assert merged(parts) == histogram_of(values)
+    assert encode(merged(parts)) == encode(histogram_of(values))  # bytes: -0.0 and 0.0 are equal as numbers
 
 
 @given(a=VALUES, b=VALUES, c=VALUES)
