@@ -12,6 +12,7 @@ from edgewise.forge.verify.agreement import agreement
 from edgewise.forge.verify.corruptions.suite import corruptions
 from edgewise.forge.verify.integrity import integrity
 from edgewise.forge.verify.ood import ood
+from edgewise.forge.verify.streams.suite import streams
 from edgewise.forge.verify.subject import Suite
 from edgewise.forge.verify.where import where
 
@@ -23,4 +24,5 @@ SUITES: tuple[tuple[str, Suite, tuple[Depth, ...]], ...] = (
     ("integrity", integrity, _ALWAYS),
     ("corruptions", corruptions, _ALWAYS),
     ("ood", ood, _ALWAYS),
+    ("streams", streams, _ALWAYS),
 )

@@ -1,0 +1,197 @@
+"""The streams suite: a soak, cold starts, and the same stream under worse conditions, variant beside fp32.
+
+Models run in processes of their own, so that this one, with its data and its sessions, is not measured. Both exist
+at once and take turns; one that waits does nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgewise.contracts.target import RuntimeName
+from edgewise.contracts.units import mib
+from edgewise.contracts.verification import Cell, Chart, Depth, Finding, Grade, Section, Table
+from edgewise.errors import EdgewiseError, ExecutionError, WorkerError
+from edgewise.forge.progress import Progress
+from edgewise.forge.tasks.base import Feeds
+from edgewise.forge.verify.streams import conditions, judge
+from edgewise.forge.verify.streams.conditions import Unimposable
+from edgewise.forge.verify.streams.pace import Stream
+from edgewise.forge.verify.streams.worker import Start, Worker
+from edgewise.forge.verify.subject import Subject
+
+NAME = "streams"
+_FEEDS = 16
+_MOST_FPS, _LOAD = 30.0, 0.5
+"""Without --fps: thirty frames a second, or as many as keep fp32 busy half of the time."""
+_FEWEST_FRAMES = 20
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How long each part lasts, in seconds."""
+
+    soak: float
+    reference: float
+    """fp32's soak."""
+    condition: float
+    """Each model under each condition, in `turns` turns."""
+    turns: int
+    starts: int
+    """Cold starts of each model."""
+
+
+PLANS = {
+    Depth.QUICK: Plan(soak=3.5, reference=1.0, condition=0.6, turns=1, starts=1),
+    Depth.FULL: Plan(soak=40.0, reference=10.0, condition=4.0, turns=2, starts=5),
+}
+
+Condition = Callable[[Sequence[Worker]], AbstractContextManager[None]]
+_CONDITIONS: tuple[tuple[str, str, Condition], ...] = (
+    ("contention", "with every core busy with other work", conditions.contention),
+    ("heat", f"running {conditions.HOT:.0%} of the time, as throttled by heat", conditions.heat),
+    ("battery", f"running {conditions.LOW_BATTERY:.0%} of the time, as on a low battery", conditions.low_battery),
+    ("memory_reclaim", f"allowed {conditions.PRESSED:.0%} of its memory", conditions.memory_reclaim),
+    ("governor", "with all cores at their lowest clock", conditions.powersave),
+)
+
+
+def streams(subject: Subject, progress: Progress) -> Section:
+    """Return how the variant stands as a stream. What cannot be imposed here is unavailable, with the reason."""
+    plan = plan_of(subject)
+    feeds = [subject.test[at].feeds for at in range(min(_FEEDS, len(subject.test)))]
+    with tempfile.TemporaryDirectory(prefix="edgewise-streams-") as folder:
+        try:
+            return _Suite(subject, plan, feeds, Path(folder), progress).run()
+        except (ExecutionError, WorkerError) as error:
+            finding = Finding(
+                name="streams.finished",
+                grade=Grade.FAIL if isinstance(error, ExecutionError) else Grade.UNKNOWN,
+                detail=str(error).replace("\n", "; "),
+            )
+            return _section(subject, (finding,))
+
+
+def plan_of(subject: Subject) -> Plan:
+    """Return the plan of a depth, with the length of the soak that the user gave."""
+    plan = PLANS[subject.depth]
+    return plan if subject.minutes is None else msgspec.structs.replace(plan, soak=60 * subject.minutes)
+
+
+def rate(service_ms: float, *, asked: float | None) -> float:
+    """Return frames a second: what was asked for, or what fp32 can do at half load, at most 30."""
+    return asked if asked is not None else min(_MOST_FPS, _LOAD * 1000 / max(service_ms, 1e-3))
+
+
+class _Suite:
+    """One run of the suite; its methods are its parts, in order."""
+
+    def __init__(self, subject: Subject, plan: Plan, feeds: Sequence[Feeds], folder: Path, progress: Progress) -> None:
+        self._subject, self._plan, self._feeds = subject, plan, feeds
+        self._folder, self._progress = folder, progress
+        self._rows: list[tuple[str, judge.Times, judge.Times]] = []
+
+    def run(self) -> Section:
+        subject, plan = self._subject, self._plan
+        self._progress.start("cold starts", 2 * plan.starts)
+        starts = self._starts()
+        with self._worker(subject.variant_path) as variant, self._worker(subject.reference_path) as fp32:
+            warm = fp32.stream(fps=1000.0, seconds=_FEWEST_FRAMES / 1000)
+            fps = rate(float(np.median(warm.service_ms)), asked=subject.fps)
+            self._progress.start(f"soak at {fps:.3g} frames a second", None)
+            reference = fp32.stream(fps=fps, seconds=self._long_enough(plan.reference, fps))
+            soak = variant.stream(fps=fps, seconds=self._long_enough(plan.soak, fps))
+            self._rows.append(("soak", judge.times_of([soak]), judge.times_of([reference])))
+            generator = np.random.default_rng((subject.seed, 6))
+            findings = [
+                *judge.soak_findings(soak, reference, budget=subject.budget, asked=subject.fps is not None),
+                judge.memory_finding(soak, generator=generator),
+                judge.start_finding([variant.start, *starts[0]], [fp32.start, *starts[1]]),
+            ]
+            for name, words, condition in _CONDITIONS:
+                findings.append(self._under(name, words, condition, variant, fp32, fps=fps))
+            needed = fp32.start.data_bytes
+        findings.append(self._pressure(needed))
+        return _section(subject, tuple(findings), tables=(self._table(),), charts=judge.charts(soak, reference))
+
+    def _worker(self, model: Path, *, limit: int | None = None) -> Worker:
+        return Worker(
+            model,
+            self._feeds,
+            runtime=RuntimeName(self._subject.runtime.name),
+            threads=self._subject.threads,
+            folder=self._folder,
+            data_limit_bytes=limit,
+        )
+
+    def _starts(self) -> tuple[list[Start], list[Start]]:
+        """Return cold starts of both models in turns; the workers of the soak are one more of each."""
+        found: tuple[list[Start], list[Start]] = ([], [])
+        for turn in range(self._plan.starts - 1):
+            for kept, path in zip(found, (self._subject.variant_path, self._subject.reference_path), strict=True):
+                with self._worker(path) as worker:
+                    kept.append(worker.start)
+            self._progress.advance(2 * turn + 2)
+        return found
+
+    def _long_enough(self, seconds: float, fps: float) -> float:
+        return max(seconds, _FEWEST_FRAMES / fps)
+
+    def _under(
+        self, name: str, words: str, condition: Condition, variant: Worker, fp32: Worker, *, fps: float
+    ) -> Finding:
+        self._progress.start(f"stream {words}", None)
+        each = self._long_enough(self._plan.condition / self._plan.turns, fps)
+        mine: list[Stream] = []
+        theirs: list[Stream] = []
+        try:
+            with condition((variant, fp32)):
+                for _ in range(self._plan.turns):
+                    theirs.append(fp32.stream(fps=fps, seconds=each))
+                    mine.append(variant.stream(fps=fps, seconds=each))
+        except Unimposable as error:
+            return judge.unavailable(name, str(error))
+        rows = judge.times_of(mine), judge.times_of(theirs)
+        self._rows.append((name, *rows))
+        return judge.condition_finding(name, words, *rows, budget=self._subject.budget)
+
+    def _pressure(self, needed: int) -> Finding:
+        """Start and run the variant with no more private memory than fp32 takes, in a fresh process."""
+        self._progress.start("start under memory pressure", None)
+        if not needed:
+            return judge.unavailable("memory_pressure", "this system does not tell a process's private memory")
+        try:
+            with self._worker(self._subject.variant_path, limit=needed) as worker:
+                return judge.pressure_finding(mib(worker.start.data_bytes), mib(needed), refused="")
+        except EdgewiseError as error:
+            return judge.pressure_finding(0.0, mib(needed), refused=error.found)
+
+    def _table(self) -> Table:
+        columns = ("condition", "model", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "late", "late, worst window")
+        rows = tuple(
+            row
+            for name, mine, theirs in self._rows
+            for row in (_row(name, "variant", mine), _row(name, "fp32", theirs))
+        )
+        note = "from the moment a frame was due until it was done; late is later than the next frame was due"
+        return Table(title="Streams", columns=columns, rows=rows, note=note)
+
+
+def _row(name: str, model: str, times: judge.Times) -> tuple[Cell, ...]:
+    latencies = (times.p50, times.p99, times.p999, times.max)
+    return (name, model, *(judge.finite(value) for value in latencies), times.missed, times.worst_window)
+
+
+def _section(
+    subject: Subject,
+    findings: tuple[Finding, ...],
+    *,
+    tables: tuple[Table, ...] = (),
+    charts: tuple[Chart, ...] = (),
+) -> Section:
+    return Section(suite=NAME, title="Streams", findings=findings, tables=tables, charts=charts, seed=subject.seed)
