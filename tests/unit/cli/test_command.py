@@ -32,7 +32,9 @@ def edgewise(*arguments: str, cwd: Path | None = None, **environment: str) -> su
     )
 
 
-@pytest.mark.parametrize("verb", [(), ("optimize",), ("inspect",), ("demo",), ("targets",), ("targets", "probe")])
+@pytest.mark.parametrize(
+    "verb", [(), ("optimize",), ("inspect",), ("demo",), ("targets",), ("targets", "probe"), ("data",)]
+)
 def test_help_shows_examples(verb: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "110", "TERM": "dumb"})
     assert result.exit_code == 0

@@ -58,13 +58,24 @@ def elements(seen: Observed) -> Elements:
     )
 
 
-def choose(seen: Observed, count: int, *, method: Method, seed: int, among: Sequence[int] | None = None) -> list[int]:
-    """Return `count` rows of `seen`, those of `among` or all; fewer where there are not so many."""
+def choose(
+    seen: Observed,
+    count: int,
+    *,
+    method: Method,
+    seed: int,
+    found: Elements | None = None,
+    among: Sequence[int] | None = None,
+) -> list[int]:
+    """Return `count` rows of `seen`, those of `among` or all; fewer where there are not so many.
+
+    `found` are the elements of `seen`, where they are known already.
+    """
     rows = np.arange(len(seen.peaks)) if among is None else np.asarray(among, np.int64)
     count = min(count, len(rows))
     match method:
         case Method.COVER:
-            found = elements(seen)
+            found = elements(seen) if found is None else found
             picked = greedy_cover(found.covers[rows], found.weights, count, reach=found.reach[rows])
         case Method.K_CENTRE:
             picked = farthest_first(_features(seen)[rows], count)
@@ -90,7 +101,9 @@ def compare(seen: Observed, count: int, *, seed: int, seeds: int = 5, share: flo
     parts = [sorted(each[:size].tolist()) for each in orders]
     qualities = []
     for method in Method:
-        picks = [choose(seen, count, method=method, seed=seed + at, among=part) for at, part in enumerate(parts)]
+        picks = [
+            choose(seen, count, method=method, seed=seed + at, found=found, among=part) for at, part in enumerate(parts)
+        ]
         covered = [coverage(found, rows) for rows in picks]
         ranges = np.array([range_shares(seen, rows) for rows in picks])
         qualities.append(

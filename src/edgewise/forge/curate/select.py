@@ -63,8 +63,8 @@ def select(  # noqa: PLR0913 - the options of the command
     together = grouped(seen, group)
     count = max(1, config.samples // group)
     progress.start("choose", None)
-    rows = choose(together, count, method=method, seed=seed)
     found = elements(together)
+    rows = choose(together, count, method=method, seed=seed, found=found)
     samples = [together.indices[row] + step for row in rows for step in range(group)]
     chosen = [pool.where(index) for index in samples]
     write_selection(pools, chosen, output, group=group)
