@@ -137,6 +137,81 @@ def diff(
     return 0
 
 
+@bundle.command()
+def delta(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="The bundle that a device has.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The bundle that it shall have.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The delta to write.")],
+    json: options.Json = False,
+    debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
+) -> int:
+    """Write the smallest delta between two bundles; none where the new bundle itself is not much more."""
+    from edgewise.bundle.delta_make import FULL_ABOVE, make_delta  # noqa: PLC0415
+    from edgewise.bundle.read import Bundle  # noqa: PLC0415
+    from edgewise.bundle.replacing import replacing  # noqa: PLC0415
+
+    for each in (old, new):
+        with Bundle.open(each):
+            pass
+    after = new.read_bytes()
+    found = make_delta(old.read_bytes(), after)
+    if found is not None:
+        with replacing(output) as out:
+            out.write(found.data)
+    size = len(found.data) if found is not None else None
+    method = found.method.value if found is not None else "full"
+    if json:
+        print_document({"method": method, "delta_bytes": size, "bundle_bytes": len(after)})
+    elif size is None:
+        print(f"full: no delta is below {FULL_ABOVE:.0%} of {len(after)} bytes; nothing is written")
+    else:
+        print(f"{method}: {size} bytes, {size / len(after):.1%} of {len(after)}")
+    return 0
+
+
+@bundle.command()
+def patch(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="The bundle that is there.")],
+    change: Annotated[Path, typer.Argument(metavar="DELTA", help="A file that `edgewise bundle delta` wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="NEW", help="The bundle to write.")],
+    key: Keys = None,
+    digest: Annotated[
+        str | None, typer.Option(metavar="SHA256", help="What the new bundle must be, as signed metadata says.")
+    ] = None,
+    debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
+) -> int:
+    """Make the new bundle from the old one and a delta; it must have the digest, or be sealed by a key you trust."""
+    from edgewise.bundle.delta import read_header  # noqa: PLC0415
+    from edgewise.bundle.delta_apply import apply_delta  # noqa: PLC0415
+    from edgewise.bundle.read import Bundle  # noqa: PLC0415
+    from edgewise.keys.files import load_public  # noqa: PLC0415
+
+    if not key and digest is None:
+        raise ConfigError(
+            "neither a key nor a digest says what the new bundle must be",
+            required="--key NAME.pub, or --digest SHA256 from signed metadata",
+            next_step="add one: a delta is not signed itself",
+        )
+    trusted = [load_public(each) for each in key or ()]
+    try:
+        with change.open("rb") as file:
+            wanted = digest if digest is not None else read_header(file).new_digest
+        work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
+    except OSError as error:
+        raise OutputError(f"{error.filename}: {error.strerror}", next_step="check the path") from error
+    try:
+        made = work / "whole"
+        apply_delta(old, change, made, digest=wanted)
+        with Bundle.open(made) as found:
+            if trusted:
+                found.verify(trusted)
+        made.replace(output)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    print(f"sha256 {wanted}")
+    return 0
+
+
 def _print(found: Bundle) -> None:
     manifest = found.manifest
     for word, text in (

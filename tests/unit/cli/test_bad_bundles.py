@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edgewise.bundle.delta_make import make_delta
 from edgewise.cli.main import run
 from edgewise.keys.files import save_pair
 from edgewise.keys.pair import generate
@@ -52,6 +54,40 @@ BAD: dict[str, tuple[list[str], str]] = {
     "extract a text": (["bundle", "extract", "wrong.txt", "out"], "seal"),
     "diff with nothing": (["bundle", "diff", "good.edgewise", "nowhere.edgewise"], "No such file"),
     "diff with a text": (["bundle", "diff", "wrong.txt", "good.edgewise"], "seal"),
+    "a delta from nothing": (["bundle", "delta", "nowhere.edgewise", "good.edgewise", "-o", "d"], "No such file"),
+    "a delta from a text": (["bundle", "delta", "wrong.txt", "good.edgewise", "-o", "d"], "seal"),
+    "a delta to a cut bundle": (["bundle", "delta", "good.edgewise", "cut.edgewise", "-o", "d"], "seal"),
+    "a delta into no folder": (["bundle", "delta", "good.edgewise", "good.edgewise", "-o", "no/d"], "No such file"),
+    "a patch that nobody vouches for": (["bundle", "patch", "good.edgewise", "long.txt", "-o", "n"], "--digest"),
+    "a patch that is a text": (
+        ["bundle", "patch", "good.edgewise", "long.txt", "-o", "n", "--key", "good.pub"],
+        "does not begin like a delta",
+    ),
+    "a patch that is empty": (["bundle", "patch", "good.edgewise", "empty", "-o", "n", "--digest", "0"], "delta"),
+    "a patch that is a bundle": (
+        ["bundle", "patch", "good.edgewise", "good.edgewise", "-o", "n", "--digest", "0"],
+        "does not begin like a delta",
+    ),
+    "a patch that is not there": (
+        ["bundle", "patch", "good.edgewise", "no", "-o", "n", "--digest", "0"],
+        "no: No such",
+    ),
+    "a patch of another bundle": (
+        ["bundle", "patch", "cut.edgewise", "good.delta", "-o", "n", "--key", "good.pub"],
+        "another bundle",
+    ),
+    "a patch to another digest": (
+        ["bundle", "patch", "good.edgewise", "good.delta", "-o", "n", "--digest", "0" * 64],
+        "the signed one",
+    ),
+    "a patch sealed by somebody else": (
+        ["bundle", "patch", "good.edgewise", "good.delta", "-o", "n", "--key", "alone.pub"],
+        "trusted keys",
+    ),
+    "a patch into no folder": (
+        ["bundle", "patch", "good.edgewise", "good.delta", "-o", "no/n", "--key", "good.pub"],
+        "No such file",
+    ),
     "a key that is there": (["keys", "generate", "seal.pem", "--passphrase-file", "long.txt"], "exists"),
     "a key whose model key is there": (["keys", "generate", "locked.pem", "--passphrase-file", "long.txt"], "exists"),
     "a key of another name": (["keys", "generate", "seal.key", "--passphrase-file", "long.txt"], ".pem"),
@@ -81,6 +117,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_pair(generate(), tmp_path / "locked.pem", passphrase=b"the right one")
     save_pair(bundles.PRIVATE, tmp_path / "good.pem", passphrase=None)
     (tmp_path / "good.edgewise").write_bytes(bundles.bundle())
+    made = make_delta(bundles.bundle(), bundles.bundle(version="1.3.0"))
+    assert made is not None
+    (tmp_path / "good.delta").write_bytes(made.data)
     (tmp_path / "cut.edgewise").write_bytes(bundles.bundle()[:-7])
     return tmp_path
 
@@ -110,3 +149,16 @@ def test_a_key_is_made_shown_and_never_told(place: Path, capsys: pytest.CaptureF
     assert b"ENCRYPTED" in (place / "new.pem").read_bytes()
     assert run(["keys", "show", "new.pub", "new-model.pub", "--json"]) == 0
     assert [each["key_id"] for each in json.loads(capsys.readouterr().out)] == [each["key_id"] for each in made]
+
+
+def test_a_delta_is_made_and_applied(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "new.edgewise").write_bytes(bundles.bundle(version="1.3.0"))
+    assert run(["bundle", "delta", "good.edgewise", "new.edgewise", "-o", "d", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["delta_bytes"] == (place / "d").stat().st_size
+    assert run(["bundle", "patch", "good.edgewise", "d", "-o", "made.edgewise", "--key", "good.pub"]) == 0
+    assert (place / "made.edgewise").read_bytes() == bundles.bundle(version="1.3.0")
+    weights = {"conv": np.random.default_rng(1).integers(-128, 128, 100_000, np.int8)}
+    (place / "other.edgewise").write_bytes(bundles.bundle(weights=weights))
+    assert run(["bundle", "delta", "good.edgewise", "other.edgewise", "-o", "none"]) == 0
+    assert "full" in capsys.readouterr().out
+    assert not (place / "none").exists()
