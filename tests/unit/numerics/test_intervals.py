@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from edgewise.numerics.bootstrap import bca_from, bca_interval
+from edgewise.numerics.bootstrap import bca_from, bca_interval, percentile_interval
 from edgewise.numerics.paired import score_statistic, share_difference_interval
 from edgewise.numerics.statistics import mcnemar, share_interval
 
@@ -65,10 +65,19 @@ def test_an_undefined_statistic_has_no_interval() -> None:
     def undefined(drawn: NDArray[np.intp]) -> float:
         return float("nan") if len(np.unique(drawn)) < 20 else 1.0
 
-    assert bca_interval(undefined, 20, generator=np.random.default_rng(0), resamples=100) is None
+    for interval in (bca_interval, percentile_interval):
+        assert interval(undefined, 20, generator=np.random.default_rng(0), resamples=100) is None
 
 
 def test_a_constant_statistic_has_an_interval_without_width() -> None:
     found = bca_interval(lambda _: 2.0, 5, generator=np.random.default_rng(0), resamples=50)
     assert found is not None
     assert (found.low, found.high) == (2, 2)
+
+
+def test_percentiles_are_those_of_scipy() -> None:
+    sample = np.random.default_rng(3).exponential(size=60)
+    expected = stats.bootstrap((sample,), np.mean, method="percentile", n_resamples=4000, rng=1).confidence_interval
+    found = percentile_interval(lambda at: float(sample[at].mean()), 60, generator=np.random.default_rng(2))
+    assert found is not None
+    assert [found.low, found.high] == pytest.approx([expected.low, expected.high], abs=0.02)

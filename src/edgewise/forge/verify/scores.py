@@ -18,7 +18,7 @@ from edgewise.forge.tasks.classification import Classification
 from edgewise.forge.tasks.embedding import Pair
 from edgewise.forge.tasks.speech import Speech, words
 from edgewise.forge.verify.subject import Pairs, Subject
-from edgewise.numerics.bootstrap import MOST_PARTS, bca_interval
+from edgewise.numerics.bootstrap import percentile_interval
 from edgewise.numerics.paired import share_difference_interval
 from edgewise.numerics.statistics import mcnemar
 
@@ -58,7 +58,7 @@ def correct(task: Task, predictions: Sequence[Any], targets: Sequence[Any]) -> N
 def compare_scores(subject: Subject) -> Scores | None:
     """Return both scores with the interval of the loss, or None where the task has no score on this data.
 
-    Top-1 accuracy is a share of hits and has a score interval (Tango); any other metric is resampled (BCa).
+    Top-1 accuracy is a share of hits and has a score interval (Tango); any other metric is resampled.
     """
     task, pairs = subject.task, subject.pairs
     before = task.score(pairs.reference_predictions, pairs.targets)
@@ -162,7 +162,7 @@ def _interval(subject: Subject, sign: float) -> tuple[Interval | None, str]:
     if resamples < _FEWEST_RESAMPLES or units < 2:
         return None, "no interval: the score takes too long to be resampled"
     try:
-        interval = bca_interval(statistic, units, generator=generator, resamples=resamples)
+        interval = percentile_interval(statistic, units, generator=generator, resamples=resamples)
     except EdgewiseError:  # a user's score that refuses some resamples
         interval = None
     return interval, "95 % bootstrap interval" if interval else "no interval: the score of resamples is not defined"
@@ -193,8 +193,8 @@ def _renumbered(target: Any, number: int) -> Any:
 
 
 def _affordable(statistic: Callable[[NDArray[np.intp]], float], units: int, seconds: float) -> int:
-    """Return how many resamples fit into the time, the jackknife included."""
+    """Return how many resamples fit into the time."""
     begin = time.monotonic()
     statistic(np.arange(units))
     each = max(time.monotonic() - begin, 1e-7)
-    return min(_RESAMPLES, int(seconds / each) - min(units, MOST_PARTS))
+    return min(_RESAMPLES, int(seconds / each))
