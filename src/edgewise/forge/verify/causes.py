@@ -65,7 +65,9 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     clipped: float
     """Share of the values beyond the ends of the grid."""
     width: float | None
-    """How many times wider the grid is than the values of fp32; None without a grid."""
+    """How many times wider the grid is than the values of fp32, calibration data among them; None without a grid."""
+    width_on_test: float | None
+    """The same of the test split alone."""
     shift: float
     """How much of the width of fp32's values the grid reaches too far at one end and too short at the other;
     positive where it lies too high."""
@@ -95,7 +97,8 @@ def diagnose(noise: Noise, weights: Explained | None) -> Diagnosis:
         rounding_db=decibel(noise.made, noise.rounding),
         rest_db=decibel(noise.made, noise.rest),
         clipped=noise.clipped / noise.count,
-        width=_width(noise),
+        width=_width(noise, min(noise.low, noise.pool[0]), max(noise.high, noise.pool[1])),
+        width_on_test=_width(noise, noise.low, noise.high),
         shift=_shift(noise),
         gain=gain,
         offset=offset,
@@ -113,25 +116,26 @@ def decibel(signal: float, noise: float) -> float:
     return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
 
 
-def _width(noise: Noise) -> float | None:
+def _width(noise: Noise, seen_low: float, seen_high: float) -> float | None:
     """Return the grid's width over the observed one, both widened to 0; of a symmetric grid, the halves."""
     grid = noise.point.grid
     if grid is None or grid.axis is not None:
         return None
     low, high = float(grid.low), float(grid.high)
     if low < 0 and high > 0 and abs(low + high) <= 2.5 * float(grid.scale):
-        found, seen = max(-low, high), max(-noise.low, noise.high)
+        found, seen = max(-low, high), max(-seen_low, seen_high)
     else:
-        found, seen = high - low, noise.high - noise.low
+        found, seen = high - low, seen_high - seen_low
     return found / seen if seen > 0 else None
 
 
 def _shift(noise: Noise) -> float:
     grid = noise.point.grid
-    seen = noise.high - noise.low
+    low, high = min(noise.low, noise.pool[0]), max(noise.high, noise.pool[1])
+    seen = high - low
     if grid is None or grid.axis is not None or seen <= 0:
         return 0.0
-    below, above = (noise.low - float(grid.low)) / seen, (float(grid.high) - noise.high) / seen
+    below, above = (low - float(grid.low)) / seen, (float(grid.high) - high) / seen
     if min(below, above) >= 0 or max(below, above) <= 0:
         return 0.0
     return math.copysign(min(abs(below), abs(above)), above)

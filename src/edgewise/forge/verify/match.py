@@ -53,6 +53,6 @@ def _forms(reference: Path, normalised: Path) -> Iterator[Graph]:
     yield load(normalised)
     try:
         yield Graph(onnx.shape_inference.infer_shapes(onnx.load(str(reference))))
-        yield Graph(onnx.load_model_from_string(optimised(reference)))
+        yield Graph(onnx.shape_inference.infer_shapes(onnx.load_model_from_string(optimised(reference))))
     except (EdgewiseError, ValueError, RuntimeError, onnx.shape_inference.InferenceError):
         return

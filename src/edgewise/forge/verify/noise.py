@@ -53,7 +53,9 @@ class Noise:
         self.clipped = 0
         self.low = 0.0
         self.high = 0.0
-        """Extremes of fp32's values, widened to 0."""
+        """Extremes of fp32's values on the test split, widened to 0."""
+        self.pool = (0.0, 0.0)
+        """The same on the calibration data, as far as it was looked at."""
         self.histogram = Histogram()
         self.peaks: DoubleArray = np.zeros(1)
         """Largest magnitude of fp32's values by channel."""
@@ -85,11 +87,15 @@ class Noise:
             inside &= (g > low) & (g < high)
         self._regress(f, g, inside)
 
-    def widen(self, reference: Array) -> None:
-        """Let fp32's values widen the extremes."""
-        if reference.size:
-            self.low = min(self.low, float(reference.min()))
-            self.high = max(self.high, float(reference.max()))
+    def widen(self, reference: Array, *, pool: bool = False) -> None:
+        """Let fp32's values widen the extremes, those of the calibration data where `pool` says so."""
+        if not reference.size:
+            return
+        low, high = float(reference.min()), float(reference.max())
+        if pool:
+            self.pool = min(self.pool[0], low), max(self.pool[1], high)
+        else:
+            self.low, self.high = min(self.low, low), max(self.high, high)
 
     def _rows(self, values: Array) -> NDArray[np.float32]:
         """Return values as [channels, positions], thinned alike for all three."""
@@ -146,33 +152,36 @@ class Observer:
 
 
 def measure(
-    observer: Observer,
-    samples: Iterable[Feeds],
-    further: Iterable[Feeds] = (),
-    *,
-    report: Callable[[int], None] = lambda _: None,
+    observer: Observer, samples: Iterable[Feeds], *, report: Callable[[int], None] = lambda _: None
 ) -> tuple[Noise, ...]:
-    """Run samples and return the noise of every point, in the points' order.
-
-    On the `further` ones fp32 runs alone: they widen the extremes, so that a few samples do not make a range
-    look too wide.
-    """
+    """Run samples and return the noise of every point, in the points' order."""
     found = {point.reference: Noise(point) for point in observer.points}
-    done = 0
     for done, feeds in enumerate(samples, 1):
         for point, expected, made, got in observer.run(feeds):
             found[point.reference].add(expected, made, got)
         report(done)
-    for more, feeds in enumerate(further, done + 1):
-        values = observer.values(feeds)
-        for name, noise in found.items():
-            noise.widen(values[name])
-        report(more)
-    _share_extremes(found.values())
     return tuple(noise for noise in found.values() if noise.count)
 
 
-def _share_extremes(noises: Iterable[Noise]) -> None:
+def widen(
+    reference: Graph,
+    noises: Sequence[Noise],
+    samples: Iterable[tuple[Feeds, bool]],
+    *,
+    runtime: Runtime,
+    threads: int,
+    report: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Widen the extremes of `noises` by running fp32 alone on (feeds, whether they are calibration data)."""
+    session = runtime.load(observed(reference, [noise.point.reference for noise in noises]), threads=threads)
+    for done, (feeds, pool) in enumerate(samples, 1):
+        values = dict(feeds) | _run(session, feeds)
+        for noise in noises:
+            noise.widen(values[noise.point.reference], pool=pool)
+        report(done)
+
+
+def share_extremes(noises: Iterable[Noise]) -> None:
     """Give tensors on one grid (of a Concat, a residual sum, a pool) the extremes of all of them."""
     groups: dict[tuple[float, int], list[Noise]] = {}
     for noise in noises:
@@ -181,8 +190,9 @@ def _share_extremes(noises: Iterable[Noise]) -> None:
             groups.setdefault((float(grid.scale), int(grid.zero_point)), []).append(noise)
     for group in groups.values():
         low, high = min(each.low for each in group), max(each.high for each in group)
+        pool = min(each.pool[0] for each in group), max(each.pool[1] for each in group)
         for each in group:
-            each.low, each.high = low, high
+            each.low, each.high, each.pool = low, high, pool
 
 
 _GIVEN = "@given"

@@ -74,7 +74,7 @@ def _wanted(reference: Graph, regions: tuple[Region, ...]) -> dict[str, Region |
     found: dict[str, Region | None] = {name: None for name in reference.inputs if name in reference.float_tensors}
     for region in regions:
         for name in (region.raw_output, region.output):
-            if name in reference.producers and name not in reference.constants:
+            if name in reference.producers and name in reference.float_tensors:
                 found[name] = region
     return found
 

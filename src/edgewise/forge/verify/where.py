@@ -7,19 +7,20 @@ came in with its inputs (see `noise`).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 
 from edgewise.contracts.verification import Depth, Finding, Grade, Section
 from edgewise.errors import EdgewiseError
 from edgewise.forge.progress import Progress
-from edgewise.forge.tasks.base import Dataset, Feeds
+from edgewise.forge.tasks.base import Dataset
 from edgewise.forge.verify import where_findings as say
-from edgewise.forge.verify.causes import diagnose
+from edgewise.forge.verify.causes import Diagnosis, diagnose
 from edgewise.forge.verify.explain import Explained, explain
 from edgewise.forge.verify.match import Match, load, match
-from edgewise.forge.verify.noise import Observer, measure
+from edgewise.forge.verify.noise import Noise, Observer, measure, share_extremes, widen
 from edgewise.forge.verify.subject import Subject
 from edgewise.forge.verify.weights import paired, read
 from edgewise.runtimes.base import Array
@@ -27,9 +28,9 @@ from edgewise.runtimes.base import Array
 SUITE = "where"
 
 _SAMPLES = {Depth.QUICK: 32, Depth.FULL: 256}
-_FURTHER = {Depth.QUICK: 96, Depth.FULL: 512}
+_FURTHER = {Depth.QUICK: 256, Depth.FULL: 1024}
 # Elements of all compared tensors, over all samples: what bounds the time.
-_ELEMENTS = {Depth.QUICK: 1 << 27, Depth.FULL: 1 << 31}
+_ELEMENTS = {Depth.QUICK: 1 << 28, Depth.FULL: 1 << 31}
 _LEAST = 8
 
 
@@ -44,13 +45,19 @@ def where(subject: Subject, progress: Progress) -> Section:
         observer = Observer(
             found.reference, found.variant, found.points, runtime=subject.runtime, threads=subject.threads
         )
-        samples, further = _samples(subject, observer)
-        progress.start("fp32 and the variant, tensor by tensor", len(samples) + len(further))
-        noises = measure(observer, _feeds(samples), _feeds(further), report=progress.advance)
+        samples = _samples(subject, observer)
+        progress.start("fp32 and the variant, tensor by tensor", len(samples))
+        noises = measure(observer, (subject.test[at].feeds for at in samples), report=progress.advance)
+        layers = explained(found)
+        share_extremes(noises)
+        diagnoses = _diagnoses(noises, layers)
+        suspects = [each.noise for each in diagnoses if say.suspected(each)]
+        if suspects:
+            _second_look(subject, found, suspects, set(samples), progress)
+            share_extremes(noises)
+            diagnoses = _diagnoses(noises, layers)
     except EdgewiseError as error:
         return _unavailable(f"the models' inner tensors could not be observed: {error.found}")
-    weights = explained(found)
-    diagnoses = [diagnose(noise, _weights_of(noise.point.region, weights)) for noise in noises]
     findings = (
         say.matched(found, diagnoses, len(samples)),
         *say.regions(diagnoses),
@@ -58,7 +65,7 @@ def where(subject: Subject, progress: Progress) -> Section:
         *say.ranges(diagnoses),
         *say.scales(diagnoses),
         *say.grids(found),
-        *say.weights(weights),
+        *say.weights(layers),
         *say.calibration(diagnoses),
     )
     return Section(
@@ -81,8 +88,26 @@ def explained(found: Match) -> dict[str, Explained]:
     return result
 
 
-def _weights_of(region: object, weights: dict[str, Explained]) -> Explained | None:
-    return weights.get(getattr(region, "raw_output", ""))
+def _diagnoses(noises: Sequence[Noise], layers: Mapping[str, Explained]) -> list[Diagnosis]:
+    return [diagnose(noise, layers.get(getattr(noise.point.region, "raw_output", ""))) for noise in noises]
+
+
+def _second_look(subject: Subject, found: Match, suspects: Sequence[Noise], seen: AbstractSet[int], progress: Progress) -> None:
+    """Widen the extremes of some tensors by many more samples, of the test split and of the calibration data."""
+    limit = _FURTHER[subject.depth]
+    rest = [at for at in range(len(subject.test)) if at not in seen]
+    further: list[tuple[Dataset, int]] = [(subject.test, rest[at]) for at in _spread(len(rest), limit)]
+    pool = subject.calibrate
+    further += [(pool, at) for at in _spread(len(pool), limit)] if pool is not None else []
+    progress.start("a second look at ranges", len(further))
+    widen(
+        found.reference,
+        suspects,
+        ((dataset[at].feeds, dataset is pool) for dataset, at in further),
+        runtime=subject.runtime,
+        threads=subject.threads,
+        report=progress.advance,
+    )
 
 
 def _unavailable(reason: str) -> Section:
@@ -90,24 +115,14 @@ def _unavailable(reason: str) -> Section:
     return Section(suite=SUITE, title="Where the error comes from", findings=(finding,))
 
 
-def _samples(subject: Subject, observer: Observer) -> tuple[list[tuple[Dataset, int]], list[tuple[Dataset, int]]]:
-    """Return the samples to compare on, spread over the test split, and those that only widen the extremes."""
+def _samples(subject: Subject, observer: Observer) -> list[int]:
+    """Return the numbers of the samples to compare on, spread over the test split."""
     values: dict[str, Array] = observer.values(subject.test[0].feeds)
     elements = sum(values[point.reference].size for point in observer.points)
     affordable = max(_LEAST, _ELEMENTS[subject.depth] // max(elements, 1))
-    picked = _spread(len(subject.test), min(_SAMPLES[subject.depth], affordable))
-    taken = set(picked)
-    rest: list[tuple[Dataset, int]] = [(subject.test, at) for at in range(len(subject.test)) if at not in taken]
-    pool = [(subject.calibrate, at) for at in range(len(subject.calibrate))] if subject.calibrate is not None else []
-    limit = min(_FURTHER[subject.depth], 2 * affordable)
-    further = [part[at] for part in (rest, pool) for at in _spread(len(part), limit // 2 if pool else limit)]
-    return [(subject.test, at) for at in picked], further
+    return _spread(len(subject.test), min(_SAMPLES[subject.depth], affordable))
 
 
 def _spread(have: int, count: int) -> list[int]:
     count = min(have, count)
     return np.linspace(0, have - 1, count).round().astype(int).tolist() if count else []
-
-
-def _feeds(samples: Sequence[tuple[Dataset, int]]) -> Iterator[Feeds]:
-    return (dataset[at].feeds for dataset, at in samples)

@@ -20,6 +20,7 @@ CLIPPING_FLOOR_DB = 20.0
 CLIPPED_DB = 30.0
 # A grid this many times wider than all values ever seen has lost most of a bit.
 WIDEST = 1.75
+WIDEST_ON_TEST = 3.0
 # Too far at one end and too short at the other, over the values' width.
 SHIFT = 0.15
 # The slope of a region's values over those expected.
@@ -29,8 +30,8 @@ OFFSET = 0.25
 _MISFITS = 0.1
 _FEW = 4
 _SHORT = 0.9
-# log2 of a width over the usual one.
-_UNLIKE = 0.6
+# log2 of the usual width over one.
+_UNLIKE = 0.7
 # Causes that are mistakes; rounding alone bends a slope too.
 _PUT_WRONG = frozenset({Cause.INPUT, Cause.WEIGHT_SCALE, Cause.WEIGHT_ZERO, Cause.WEIGHT_CHANGED})
 # Their ends do not depend on data.
@@ -39,7 +40,7 @@ _BOUNDED = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh"})
 
 def matched(found: Match, diagnoses: Sequence[Diagnosis], samples: int) -> Finding:
     """Say how much of fp32 could be compared."""
-    regions = {region.name for region in found.regions}
+    regions = {region.name for region in found.regions if region.output in found.reference.float_tensors}
     seen = {each.noise.point.region.name for each in diagnoses if each.noise.point.region is not None}
     return Finding(
         name="where.matched",
@@ -115,16 +116,17 @@ def ranges(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
     ranged = [each for each in diagnoses if each.width is not None and _depends_on_data(each)]
     usual, spread = _habit(ranged)
     wide = [each for each in ranged if _too_wide(each)]
-    unlike = [each for each in ranged if each not in wide and _distance(each, usual) > spread]
+    unlike = [each for each in ranged if _short_by(each, usual) > spread]
     for each in (*wide, *unlike):
         others = "" if each in wide else f"; this variant's others are {usual:.2f} times as wide"
+        width = each.width_on_test if each in wide else each.width
         yield Finding(
             name="where.range",
             grade=Grade.FLAG,
             subject=each.name,
-            detail=f"the grid is {each.width:.2f} times as wide as all values seen "
+            detail=f"the grid is {width:.2f} times as wide as the values seen "
             f"({each.noise.low:.4g} .. {each.noise.high:.4g}){others}",
-            value=each.width,
+            value=width,
             limit=WIDEST if each in wide else None,
             advice=ADVICE[Cause.RANGE] if each in wide else ADVICE[Cause.INPUT],
         )
@@ -154,7 +156,7 @@ def ranges(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
 
 
 def _habit(ranged: Sequence[Diagnosis]) -> tuple[float, float]:
-    """Return the usual width of a variant's grids, and how far (log2) from it one is unlike the others."""
+    """Return the usual width of a variant's grids, and how far (log2) short of it one is unlike the others."""
     widths = np.log2([each.width for each in ranged if each.width])
     if len(widths) < _FEW:
         return 1.0, math.inf
@@ -164,12 +166,20 @@ def _habit(ranged: Sequence[Diagnosis]) -> tuple[float, float]:
     return 2.0**middle, max(_UNLIKE, 4 * deviation)
 
 
-def _distance(each: Diagnosis, usual: float) -> float:
-    return abs(math.log2(each.width / usual)) if each.width else 0.0
+def _short_by(each: Diagnosis, usual: float) -> float:
+    return math.log2(usual / each.width) if each.width else 0.0
 
 
 def _too_wide(each: Diagnosis) -> bool:
-    return each.width is not None and each.width > WIDEST and _depends_on_data(each)
+    """Say whether nothing seen needs the width, or nothing in the test split by far: then few samples dictated it."""
+    if each.width is None or each.width_on_test is None or not _depends_on_data(each):
+        return False
+    return each.width > WIDEST or each.width_on_test > WIDEST_ON_TEST
+
+
+def suspected(each: Diagnosis) -> bool:
+    """Say whether more samples should be looked at before a range is called too wide or shifted."""
+    return _too_wide(each) or (abs(each.shift) > SHIFT and _depends_on_data(each))
 
 
 def _depends_on_data(each: Diagnosis) -> bool:
