@@ -92,7 +92,9 @@ def _diagnoses(noises: Sequence[Noise], layers: Mapping[str, Explained]) -> list
     return [diagnose(noise, layers.get(getattr(noise.point.region, "raw_output", ""))) for noise in noises]
 
 
-def _second_look(subject: Subject, found: Match, suspects: Sequence[Noise], seen: AbstractSet[int], progress: Progress) -> None:
+def _second_look(
+    subject: Subject, found: Match, suspects: Sequence[Noise], seen: AbstractSet[int], progress: Progress
+) -> None:
     """Widen the extremes of some tensors by many more samples, of the test split and of the calibration data."""
     limit = _FURTHER[subject.depth]
     rest = [at for at in range(len(subject.test)) if at not in seen]
