@@ -179,10 +179,7 @@ def test_the_floor_only_rises(fleet: Fleet) -> None:
     with pytest.raises(RepositoryError, match="floor"):
         fleet.add("1.4.0")
     fleet.add("1.11.0", floor="1.0.0")
-    floors = {
-        target.custom["edgewise"]["floor"]
-        for target in fleet.edition().read(PRODUCT, Targets).targets.values()
-    }
+    floors = {target.custom["edgewise"]["floor"] for target in fleet.edition().read(PRODUCT, Targets).targets.values()}
     assert floors == {"1.9.0"}
 
 
