@@ -118,7 +118,10 @@ def _counted(found: Verification) -> str:
 def _section(section: Section, pictures: Sequence[Picture]) -> Html:
     ordered = sorted(section.findings, key=lambda each: _ORDER.index(each.grade))
     shown, rest = ordered[:_MOST_IN_SIGHT], ordered[_MOST_IN_SIGHT:]
-    words = [f"{section.seconds:.1f} s" if section.seconds else "", f"seed {section.seed}" if section.seed else ""]
+    words = [
+        f"{section.seconds:.1f} s" if section.seconds else "",
+        f"seed {section.seed}" if section.seed is not None else "",
+    ]
     return tag(
         "section",
         tag("h2", section.title),
