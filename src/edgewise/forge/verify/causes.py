@@ -18,6 +18,8 @@ from edgewise.numerics.ranges import choose
 LOST_DB = 6.0
 # One channel reaches so many times further than the median one.
 _OUTLIER = 8.0
+# A bias is the cause where its change makes so much of the noise.
+_OF_NOISE = 0.5
 
 
 class Cause(StrEnum):
@@ -177,6 +179,8 @@ def _weight_cause(noise: Noise, weights: Explained | None) -> Cause:
         return Cause.WEIGHT_SCALE
     if weights.changes:
         return Cause.WEIGHT_CHANGED
+    if weights.bias_shift > _OF_NOISE * noise.own / noise.count:
+        return Cause.INPUT
     return Cause.INPUT if weights.how is How.SAME else Cause.WEIGHT_COARSE
 
 

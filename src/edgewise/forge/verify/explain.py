@@ -72,6 +72,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...]
     gain: float | None = None
     """The one gain of all changed rows, where there is one."""
+    bias_shift: float = 0.0
+    """Mean square, over channels, of what was added to the bias; 0 where a bias is not stored with the layer."""
 
 
 def explain(reference: Weight, variant: Weight) -> Explained:
@@ -95,7 +97,14 @@ def explain(reference: Weight, variant: Weight) -> Explained:
         beyond_step=float(np.mean(np.abs(errors) > _EITHER_WAY)) if variant.step is not None else 0.0,
         changes=changes,
         gain=float(np.mean(gains)) if one else None,
+        bias_shift=_bias_shift(reference, variant),
     )
+
+
+def _bias_shift(reference: Weight, variant: Weight) -> float:
+    if reference.bias is None or variant.bias is None or reference.bias.shape != variant.bias.shape:
+        return 0.0
+    return float(np.mean((variant.bias.astype(np.float64) - reference.bias) ** 2))
 
 
 def _errors(rows: FloatArray, variant: Weight) -> FloatArray:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 
 from edgewise.contracts.verification import Finding, Grade, Section, Table
 from edgewise.errors import EdgewiseError
+from edgewise.forge.graph import Graph
 from edgewise.forge.progress import Progress
 from edgewise.forge.verify.explain import Explained, How
 from edgewise.forge.verify.match import Match, forms, load, match
+from edgewise.forge.verify.rebuild import rebuild
 from edgewise.forge.verify.strangers import strange_constants, strange_nodes
 from edgewise.forge.verify.subject import Subject
 from edgewise.forge.verify.weights import bearers
@@ -34,6 +36,7 @@ def integrity(subject: Subject, progress: Progress) -> Section:
     try:
         found = match(subject.reference_path, subject.normalised_path, load(subject.variant_path))
         weights = explained(found)
+        recipe = tuple(_recipe(subject, found.variant, weights))
         graph = tuple(_graph(subject, found))
     except EdgewiseError as error:
         finding = Finding(name="integrity.weights", grade=Grade.UNAVAILABLE, detail=str(error.found))
@@ -41,7 +44,7 @@ def integrity(subject: Subject, progress: Progress) -> Section:
     return Section(
         suite=SUITE,
         title=_TITLE,
-        findings=(*_weights(found, weights), _recipe(subject, weights), *graph),
+        findings=(*_weights(found, weights), *recipe, *graph),
         tables=(_table(weights),),
         seconds=round(time.monotonic() - started, 3),
     )
@@ -95,18 +98,49 @@ def _unlike(weights: dict[str, Explained]) -> list[str]:
     return [name for name, each in weights.items() if 2 * len(each.changes) > each.rows]
 
 
-def _recipe(subject: Subject, weights: dict[str, Explained]) -> Finding:
+def _recipe(subject: Subject, variant: Graph, weights: dict[str, Explained]) -> Iterator[Finding]:
+    """Yield whether the file is what its recipe makes, as far as that can be said."""
     if weights and all(each.how is How.SAME and not each.changes for each in weights.values()):
-        return Finding(
+        yield Finding(
             name="integrity.recipe", grade=Grade.PASS, detail="no weight is rounded: there is nothing that could hide"
         )
-    why = "it has no recipe" if subject.recipe is None else "its recipe cannot be followed from the file alone"
-    return Finding(
-        name="integrity.recipe",
-        grade=Grade.NOTED,
-        detail=f"{why}: that the rounding of single weights was not chosen on purpose (a rounding-only backdoor) "
-        "cannot be shown",
-    )
+        return
+    rebuilt = rebuild(load(subject.normalised_path), variant, subject.recipe) if subject.recipe is not None else None
+    if rebuilt is None:
+        why = "it has no recipe" if subject.recipe is None else "its recipe rescales weights by calibration data"
+        yield _unshown(f"{why}: that single weights were not rounded with intent (a rounding-only backdoor)")
+        return
+    for each in rebuilt.differences[:_SHOWN]:
+        where = "".join(f"[{axis}]" for axis in each.index)
+        yield Finding(
+            name="integrity.recipe",
+            grade=Grade.FAIL,
+            subject=each.name,
+            detail=f"{each.name}{where} is {each.found:.9g}, the recipe makes {each.expected:.9g}; "
+            f"{each.count} elements differ"
+            if each.count and each.found is not None and each.expected is not None
+            else "the recipe makes no such node or constant, or another one",
+            value=each.count,
+            unit="elements",
+            advice="do not ship this file; build it again from its recipe",
+        )
+    if not rebuilt.differences:
+        yield Finding(
+            name="integrity.recipe",
+            grade=Grade.PASS,
+            detail=f"built again from its recipe, {rebuilt.constants} constants and all nodes are the same, "
+            f"bit for bit; {rebuilt.grids} activation grids are taken as found",
+            value=rebuilt.constants,
+        )
+    if rebuilt.learned:
+        yield _unshown(
+            f"the rounding or bias of {rebuilt.learned} layers was chosen on calibration data and is taken as found: "
+            "that it was not chosen with intent"
+        )
+
+
+def _unshown(why: str) -> Finding:
+    return Finding(name="integrity.rounding", grade=Grade.NOTED, detail=f"{why} cannot be shown")
 
 
 def _graph(subject: Subject, found: Match) -> Iterator[Finding]:
