@@ -194,15 +194,22 @@ def _reporting_figure(policy: GatePolicy, group: _Group, found: Table) -> GateFi
 
 
 def _with_harm(policy: GatePolicy, figures: list[GateFigure], fractions: tuple[float, ...]) -> list[GateFigure]:
-    """Mark the figures whose harm is proven, in Holm's order at this look."""
+    """Mark the figures whose harm is proven, in Holm's order at this look.
 
-    def level(rejected: int) -> float:
-        return nominal_levels(fractions, policy.alpha / (len(figures) - rejected))[-1]
+    All devices together have as much of the error as all classes: most harm is harm to every class, and with few
+    canaries only the whole can prove it.
+    """
 
-    first = level(0)
-    marks = holm([math.inf if each.p_harm is None else each.p_harm for each in figures], level)
+    def level(share: float) -> float:
+        return nominal_levels(fractions, policy.alpha * round(share, 12))[-1]
+
+    classes = max(sum(each.group != ALL for each in figures), 1)
+    wholes = sum(each.group == ALL for each in figures)
+    weights = [1 / wholes if each.group == ALL else 1 / classes for each in figures]
+    p_values = [math.inf if each.p_harm is None else each.p_harm for each in figures]
     return [
-        msgspec.structs.replace(each, harmed=mark, level_harm=first) for each, mark in zip(figures, marks, strict=True)
+        msgspec.structs.replace(each, harmed=mark, level_harm=level(weight / sum(weights)))
+        for each, mark, weight in zip(figures, holm(p_values, weights, level), weights, strict=True)
     ]
 
 

@@ -63,18 +63,20 @@ def nominal_levels(fractions: tuple[float, ...], alpha: float) -> tuple[float, .
     return tuple(levels)
 
 
-def holm(p_values: Sequence[float], level: Callable[[int], float]) -> tuple[bool, ...]:
-    """Return which hypotheses are rejected, in Holm's order (Scandinavian J. of Statistics 6, 1979, 65-70).
+def holm(p_values: Sequence[float], weights: Sequence[float], level: Callable[[float], float]) -> tuple[bool, ...]:
+    """Return which hypotheses are rejected, in Holm's weighted order (Scandinavian J. of Statistics 6, 1979, 65-70).
 
-    `level(k)` is the level where k of the hypotheses are rejected already: at a single look alpha / (m - k); at a
-    look of several, the nominal level of alpha / (m - k) there (Maurer and Bretz, Stat. Biopharm. Res. 5, 2013).
+    `level(share)` is the level of a test that has this share of the error: at a single look `alpha * share`; at a look
+    of several, the nominal level of `alpha * share` there (Maurer and Bretz, Stat. Biopharm. Res. 5, 2013).
     """
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index] / weights[index])
     rejected = [False] * len(p_values)
-    for k, index in enumerate(order):
-        if p_values[index] > level(k):
+    left = sum(weights)
+    for index in order:
+        if p_values[index] > level(weights[index] / left):
             break
         rejected[index] = True
+        left -= weights[index]
     return tuple(rejected)
 
 

@@ -53,8 +53,23 @@ def test_looks_out_of_order_are_refused(fractions: tuple[float, ...]) -> None:
 
 
 def test_holm_stops_at_the_first_that_is_kept() -> None:
-    def level(rejected: int) -> float:
-        return 0.05 / (4 - rejected)
+    def level(share: float) -> float:
+        return 0.05 * share
 
-    assert holm([0.01, 0.04, 0.03, 0.005], level) == (True, False, False, True)
-    assert holm([0.02, 0.02, 0.02, 0.02], level) == (False, False, False, False)
+    assert holm([0.01, 0.04, 0.03, 0.005], [1, 1, 1, 1], level) == (True, False, False, True)
+    assert holm([0.02, 0.02, 0.02, 0.02], [1, 1, 1, 1], level) == (False, False, False, False)
+
+
+def test_a_heavier_hypothesis_has_more_of_the_error() -> None:
+    def level(share: float) -> float:
+        return 0.05 * share
+
+    assert holm([0.03, 0.03], [2, 1], level) == (True, True)
+    assert holm([0.04, 0.03], [2, 1], level) == (False, False)
+
+
+def test_holm_errs_no_more_than_it_may() -> None:
+    generator = np.random.default_rng(4)
+    weights = [0.5, 0.25, 0.125, 0.125]
+    wrong = sum(any(holm(generator.random(4).tolist(), weights, lambda share: 0.1 * share)) for _ in range(4000))
+    assert wrong / 4000 == pytest.approx(0.1, abs=0.02)
