@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
+from edgewise.contracts.task import TaskConfig
 from edgewise.contracts.verification import Grade
 from edgewise.demo import demo_folder
+from edgewise.forge.data.open import open_dataset
 from edgewise.forge.importing.sandbox import import_model
 from edgewise.forge.progress import Silent
+from edgewise.forge.verify.agreement import agreement
 from edgewise.forge.verify.integrity import integrity
+from edgewise.forge.verify.pairs import pair
 from edgewise.forge.verify.where import where
 from tests.unit.verify.subjects import names, subject, troubles
 from tests.unit.verify.variants import LAST, LAYER, Images, broken, calibration, edit, quantized, weight_of
 
-Change = Callable[[onnx.ModelProto], None]
+SHIRT = 6
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +144,25 @@ def test_calibration_on_other_data_is_named(kind: str, good: Path, normalised: P
     }
     names = found(recalibrated(good, other[kind], kind), normalised)
     assert "where.calibration" in {name for name, _ in names}
+
+
+def test_a_failing_subgroup_of_a_variant_that_does_well_elsewhere_is_named(good: Path, normalised: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        values = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+        step = values["layers.13.bias_quantized_scale"][SHIRT]
+
+        def lower(bias: np.ndarray) -> np.ndarray:
+            bias[SHIRT] -= round(2.0 / float(step))
+            return bias
+
+        edit(model, "layers.13.bias_quantized", lower)
+
+    whole = subject(broken(good, "subgroup", change), normalised)
+    test = open_dataset(
+        demo_folder() / "test.npz", config=TaskConfig(calibrate="calibrate.npz"), inputs=whole.reference.inputs
+    )
+    groups = tuple("rare" if target == SHIRT else f"common {at % 3}" for at, target in enumerate(test.targets or ()))
+    pairs = pair(whole.task, whole.reference, whole.variant, test, report=lambda _: None)
+    it = msgspec.structs.replace(whole, test=test, pairs=pairs, groups=groups)
+    named = {each for each in names(agreement(it, Silent())) if each[0] == "agreement.subgroups"}
+    assert named == {("agreement.subgroups", "rare")}
