@@ -7,6 +7,7 @@ clients and exporters that cannot sign carry a device's own token.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections import OrderedDict
 from enum import StrEnum
@@ -16,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edgewise.contracts.enrolment import REPLAY_WINDOW_S, Signed, read_header, to_sign
-from edgewise.errors import ForbiddenError, NotFoundError, UnauthenticatedError
+from edgewise.errors import ForbiddenError, NotFoundError, StorageError, UnauthenticatedError
 from edgewise.fleet.clock import Clock
 from edgewise.fleet.store import devices, tokens
 from edgewise.fleet.store.database import Database
@@ -25,6 +26,8 @@ from edgewise.fleet.store.tokens import Kind, Role, TokenView
 
 KNOWN_DEVICES = 200_000
 """Keys kept in memory: about 100 MB at the most."""
+MOST_ASKED = 500
+"""Devices of one question to the database."""
 KNOWN_FOR_MS = 30_000
 """A device that is revoked is shut out everywhere after this time, and at once by the process that revoked it."""
 
@@ -84,6 +87,8 @@ class Gatekeeper:
         self._database = database
         self._clock = clock
         self._known: OrderedDict[str, tuple[int, Identity, Ed25519PublicKey]] = OrderedDict()
+        self._asking: dict[str, asyncio.Future[Identity | None]] = {}
+        self._ask: asyncio.Task[None] | None = None
 
     async def operator(self, authorization: str, access: Access) -> Operator:
         """Return the owner of a bearer token. Raises UnauthenticatedError or ForbiddenError."""
@@ -162,8 +167,7 @@ class Gatekeeper:
         known = self._known.get(name)
         if known is not None and now_ms - known[0] < KNOWN_FOR_MS:
             return known[1], known[2]
-        async with self._database.read() as connection:
-            identity = await devices.identity(connection, name)
+        identity = await self._asked(name)
         if identity is None:
             self.forget(name)
             raise UnauthenticatedError(f"no device {name} is enrolled", next_step="enrol it with a one-time token")
@@ -173,6 +177,30 @@ class Gatekeeper:
         while len(self._known) > KNOWN_DEVICES:
             self._known.popitem(last=False)
         return identity, key
+
+    async def _asked(self, name: str) -> Identity | None:
+        """Ask the database for a device; those who ask while a question is under way share the next one."""
+        answer = self._asking.get(name)
+        if answer is None:
+            answer = self._asking[name] = asyncio.get_running_loop().create_future()
+        if self._ask is None or self._ask.done():
+            self._ask = asyncio.create_task(self._ask_all())
+        return await asyncio.shield(answer)
+
+    async def _ask_all(self) -> None:
+        while self._asking:
+            names = list(self._asking)[:MOST_ASKED]
+            asked = {name: self._asking.pop(name) for name in names}
+            try:
+                async with self._database.read() as connection:
+                    found = await devices.identities(connection, names)
+            except StorageError as error:
+                for answer in asked.values():
+                    answer.set_exception(error)
+                    answer.exception()  # whoever asked may have gone
+            else:
+                for name, answer in asked.items():
+                    answer.set_result(found.get(name))
 
     async def _device_of_token(self, text: str) -> Identity:
         parts = tokens.split(text, Kind.DEVICE)

@@ -46,6 +46,11 @@ class Inbox:
         self._something = asyncio.Event()
         self._closing = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether envelopes wait to be written."""
+        return self._size > 0
+
     async def put(self, rows: Sequence[Received]) -> None:
         """Return when the rows are durable. Raises BusyError where the inbox is full, StorageError."""
         if self._size + len(rows) > self._limit:
@@ -89,8 +94,8 @@ class Inbox:
                 else:
                     done.set_exception(error)
 
-    async def _write(self, rows: Sequence[Received]) -> StorageError | None:
-        last: StorageError | None = None
+    async def _write(self, rows: Sequence[Received]) -> Exception | None:
+        last: Exception | None = None
         for trial in range(MOST_TRIES):
             try:
                 async with self._database.write() as connection:
@@ -99,6 +104,9 @@ class Inbox:
                 log.warning("envelopes wait", extra={"count": len(rows), "trial": trial, "reason": error.found})
                 last = error
                 await asyncio.sleep(0.1 * 2**trial)
+            except Exception as error:  # whoever waits is told, and the inbox goes on
+                log.exception("envelopes were not written", extra={"count": len(rows)})
+                return error
             else:
                 self._metrics.envelopes.labels("kept").inc(new)
                 self._metrics.envelopes.labels("known").inc(len(rows) - new)

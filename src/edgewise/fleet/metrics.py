@@ -25,6 +25,7 @@ class Metrics:
         )
         self.inbox = Gauge("edgewise_inbox_envelopes", "Envelopes that wait to be written", registry=self.registry)
         self.unmerged = Gauge("edgewise_unmerged_envelopes", "Envelopes kept until merged", registry=self.registry)
+        self.statements = Counter("edgewise_database_statements", "Statements to the database", registry=self.registry)
         self.ticks = Counter(
             "edgewise_leader_ticks",
             "Rounds of the leader's work by outcome",

@@ -32,6 +32,7 @@ log = logging.getLogger("edgewise.fleet")
 def open_services(settings: Settings, clock: Clock = system_ms) -> Services:
     """Open what the routes use. Raises ConfigError."""
     database, metrics = open_database(settings.database), Metrics()
+    database.on_statement(metrics.statements.inc)
     return Services(
         settings=settings,
         database=database,

@@ -17,6 +17,7 @@ from litestar.types import Message, Receive, Scope, Send
 
 from edgewise import __version__
 from edgewise.contracts.enrolment import SCHEME
+from edgewise.fleet import ddi
 from edgewise.fleet.api import audit, devices, enrolment, health, problems, releases, rollouts, telemetry, tokens
 from edgewise.fleet.api.guard import authorise
 from edgewise.fleet.api.services import Services
@@ -32,6 +33,7 @@ ROUTES = (
     *telemetry.ROUTES,
     *releases.ROUTES,
     *rollouts.ROUTES,
+    *ddi.ROUTES,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class Database:
         """Take an engine; `open_database` makes one."""
         self.engine = engine
         self.is_postgresql = engine.dialect.name == "postgresql"
+
+    def on_statement(self, heard: Callable[[], None]) -> None:
+        """Call `heard` before each statement."""
+        sql.event.listen(self.engine.sync_engine, "before_cursor_execute", lambda *_: heard())
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

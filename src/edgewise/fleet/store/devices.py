@@ -66,12 +66,11 @@ async def enrol(
         ) from error
 
 
-async def identity(connection: AsyncConnection, name: str) -> Identity | None:
-    """Return the keys of a device that is enrolled and not revoked."""
+async def identities(connection: AsyncConnection, names: Sequence[str]) -> dict[str, Identity]:
+    """Return the keys of those devices that are enrolled and not revoked, by name."""
     columns = [device.c[name] for name in Identity.__struct_fields__]
-    question = sql.select(*columns).where(device.c.id == name, device.c.revoked_ms.is_(None))
-    row = (await connection.execute(question)).mappings().first()
-    return None if row is None else Identity(**row)
+    question = sql.select(*columns).where(device.c.id.in_(names), device.c.revoked_ms.is_(None))
+    return {row["id"]: Identity(**row) for row in (await connection.execute(question)).mappings()}
 
 
 async def identity_of_token(connection: AsyncConnection, token_id: str) -> Identity | None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import asyncpg
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from edgewise.errors import StorageError
 from edgewise.fleet.ingest_totals import Totals, decode, encode
 from edgewise.fleet.store.database import Database
 from edgewise.fleet.store.schema import cell, envelope, rollout, series
@@ -70,7 +72,12 @@ async def write(database: Database, connection: AsyncConnection, rows: Sequence[
     if raw is None:
         raise AssertionError("a connection in use has a driver")
     if database.is_postgresql:
-        done: str = await raw.execute(INSERT_POSTGRESQL, *(list(column) for column in zip(*rows, strict=True)))
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        try:
+            done: str = await raw.execute(INSERT_POSTGRESQL, *columns)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            await connection.invalidate()  # SQLAlchemy has not seen the error, and would use the connection again
+            raise StorageError(f"the database did not answer: {type(error).__name__}") from error
         return int(done.rpartition(" ")[2])
     cursor = await raw.executemany(INSERT_SQLITE, rows)
     count: int = cursor.rowcount
