@@ -23,6 +23,8 @@ from edgewise.fleet.store.objects import Head, Objects
 
 PREFIX = "/repository/"
 FRESH_MS = 1000
+UNSERVED = "staged"
+"""Folders of this name hold what still lacks signatures."""
 SMALL_BYTES = 1024 * 1024
 KEPT_BYTES = 64 * 1024 * 1024
 KEPT_FILES = 10_000
@@ -81,7 +83,7 @@ class Files:
             await self._short(send, 405, [(b"allow", b"GET, HEAD")])
             return
         path = scope["path"].removeprefix(PREFIX)
-        if len(path) > 512 or _PATH.fullmatch(path) is None:
+        if len(path) > 512 or _PATH.fullmatch(path) is None or UNSERVED in path.split("/"):
             raise NotFoundError("no such name")
         kept = await self._look_up(path)
         if kept.head is None:

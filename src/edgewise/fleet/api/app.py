@@ -17,12 +17,11 @@ from litestar.types import Message, Receive, Scope, Send
 
 from edgewise import __version__
 from edgewise.contracts.enrolment import SCHEME
-from edgewise.fleet import ddi
-from edgewise.fleet.api import audit, devices, enrolment, health, problems, releases, rollouts, telemetry, tokens
+from edgewise.fleet.api import audit, ddi, devices, enrolment, health, problems, releases, rollouts, telemetry, tokens
 from edgewise.fleet.api.guard import authorise
+from edgewise.fleet.api.intake import Intake
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.auth import Access
-from edgewise.fleet.ingest_front import Intake
 from edgewise.fleet.serve_files import PREFIX, Files
 
 ROUTES = (

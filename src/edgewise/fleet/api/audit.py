@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 from litestar import Request, get
 from litestar.di import NamedDependency
-from litestar.params import FromQuery
+from litestar.params import FromQuery, QueryParameter
 
 from edgewise.contracts.base import Value
 from edgewise.fleet.api.guard import OPERATOR_SECURITY, operator_of
@@ -16,8 +15,8 @@ from edgewise.fleet.auth import Access
 from edgewise.fleet.store import audit
 from edgewise.fleet.store.audit import Entry
 
-Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+Sequence = Annotated[int, QueryParameter(ge=0, le=2**53)]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 
 
 class Chain(Value, kw_only=True):
@@ -32,8 +31,8 @@ class Chain(Value, kw_only=True):
 async def listed(
     request: Request[Any, Any, Any],
     services: NamedDependency[Services],
-    after: FromQuery[Sequence] = 0,
-    limit: FromQuery[Limit] = 100,
+    after: Sequence = 0,
+    limit: Limit = 100,
     newest: FromQuery[bool] = False,  # noqa: FBT002 - a query parameter, given by name
 ) -> list[Entry]:
     """List lines after a sequence number, oldest first; with `newest`, the last ones, newest first."""

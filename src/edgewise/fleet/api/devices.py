@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from edgewise.contracts.base import Value
@@ -20,7 +20,7 @@ from edgewise.fleet.store import audit, devices, tokens
 from edgewise.fleet.store.devices import DeviceView
 from edgewise.fleet.store.tokens import Kind
 
-Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 
 
 class Labels(Value, kw_only=True):
@@ -40,7 +40,7 @@ async def listed(
     request: Request[Any, Any, Any],
     services: NamedDependency[Services],
     after: FromQuery[str] = "",
-    limit: FromQuery[Limit] = 100,
+    limit: Limit = 100,
 ) -> list[DeviceView]:
     """List devices by name; go on with `after` the last one."""
     async with services.database.read() as connection:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, FromQuery, PathParameter
 
-from edgewise.contracts.enrolment import Name
 from edgewise.errors import BundleError, ForbiddenError, NotFoundError
 from edgewise.fleet import publish
 from edgewise.fleet.api.guard import OPERATOR_SECURITY, operator_of
@@ -19,6 +18,7 @@ from edgewise.fleet.auth import Access
 from edgewise.fleet.store import audit, releases
 from edgewise.fleet.store.releases import ReleaseView
 
+PathName = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$")]
 MEDIA_TYPES = {"json": "application/json", "md": "text/markdown; charset=utf-8"}
 
 
@@ -31,8 +31,8 @@ MEDIA_TYPES = {"json": "application/json", "md": "text/markdown; charset=utf-8"}
     request_max_body_size=None,
 )
 async def put_release(
-    product: FromPath[Name],
-    version: FromPath[Name],
+    product: PathName,
+    version: PathName,
     request: Request[Any, Any, Any],
     services: NamedDependency[Services],
 ) -> ReleaseView:

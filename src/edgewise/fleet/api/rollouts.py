@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from edgewise.contracts.base import Value
@@ -119,7 +119,7 @@ async def events(
     name: FromPath[str],
     request: Request[Any, Any, Any],
     services: NamedDependency[Services],
-    after: FromQuery[Annotated[int, msgspec.Meta(ge=0, le=2**53)]] = 0,
+    after: Annotated[int, QueryParameter(ge=0, le=2**53)] = 0,
 ) -> list[KeptEvent]:
     """List what happened to a rollout after a number: ask again with the last one to watch it live."""
     async with services.database.read() as connection:

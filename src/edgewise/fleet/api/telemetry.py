@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 from litestar import Request, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, QueryParameter
 
 from edgewise.contracts.base import Value
 from edgewise.fleet.api.guard import DEVICE_SECURITY, OPERATOR_SECURITY, device_of, operator_of
@@ -19,7 +18,7 @@ from edgewise.fleet.store import telemetry
 
 HOUR_MS = 3_600_000
 LATEST_MS = 2**53
-Time = Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
+Time = Annotated[int | None, QueryParameter(ge=0, le=LATEST_MS)]
 
 
 class Accepted(Value, kw_only=True):
@@ -59,8 +58,8 @@ async def points(
     product: FromPath[str],
     request: Request[Any, Any, Any],
     services: NamedDependency[Services],
-    start_ms: FromQuery[Time | None] = None,
-    stop_ms: FromQuery[Time | None] = None,
+    start_ms: Time = None,
+    stop_ms: Time = None,
 ) -> list[Point]:
     """Show a product's totals by five minutes; without times, of the last hour. At most a week at once."""
     operator_of(request).sees(product, f"product {product}")

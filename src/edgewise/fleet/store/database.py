@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from edgewise.errors import ConfigError, StorageError
+from edgewise.errors import ConfigError, InputError, StorageError
 from edgewise.fleet.store.schema import metadata
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
@@ -148,6 +148,10 @@ async def _wrapped() -> AsyncIterator[None]:
         raise
     except (OSError, DBAPIError, sqlite3.OperationalError, SQLAlchemyError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
+        if str(getattr(cause, "sqlstate", "")).startswith(
+            "22"
+        ):  # "data exception": a NUL in a text, a number too large
+            raise InputError("the request holds a value that the database cannot keep") from error
         raise StorageError(
             f"the database did not answer: {type(cause).__name__}", next_step="see that it runs; what was sent is kept"
         ) from error

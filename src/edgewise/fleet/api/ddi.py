@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, PathParameter
 from litestar.response import Stream
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,7 +29,7 @@ from edgewise.fleet.store.releases import ReleaseView
 
 BASE = "/{tenant:str}/controller/v1/{controller:str}"
 MOST_DETAIL = 2000
-Number = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+Number = Annotated[int, PathParameter(ge=1, le=2**53)]
 Json = dict[str, Any]
 
 
@@ -82,7 +82,7 @@ async def poll(
 async def deployment(
     tenant: FromPath[str],
     controller: FromPath[str],
-    number: FromPath[Number],
+    number: Number,
     request: Request[Any, Any, Any],
     services: NamedDependency[Services],
 ) -> Json:
@@ -108,7 +108,7 @@ async def deployment(
 async def download(
     tenant: FromPath[str],  # noqa: ARG001 - part of the path
     controller: FromPath[str],
-    number: FromPath[Number],
+    number: Number,
     filename: FromPath[str],
     request: Request[Any, Any, Any],
     services: NamedDependency[Services],
@@ -136,7 +136,7 @@ async def download(
 async def feedback(
     tenant: FromPath[str],  # noqa: ARG001 - part of the path
     controller: FromPath[str],
-    number: FromPath[Number],
+    number: Number,
     data: JSONBody[Feedback],
     request: Request[Any, Any, Any],
     services: NamedDependency[Services],
@@ -165,7 +165,7 @@ async def feedback(
 async def cancel(
     tenant: FromPath[str],  # noqa: ARG001 - part of the path
     controller: FromPath[str],
-    number: FromPath[Number],
+    number: Number,
     request: Request[Any, Any, Any],
     services: NamedDependency[Services],
 ) -> Json:
@@ -182,7 +182,7 @@ async def cancel(
 async def cancelled(
     tenant: FromPath[str],  # noqa: ARG001 - part of the path
     controller: FromPath[str],
-    number: FromPath[Number],
+    number: Number,
     data: JSONBody[Feedback],
     request: Request[Any, Any, Any],
     services: NamedDependency[Services],
