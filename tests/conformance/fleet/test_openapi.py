@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 
 from edgewise.fleet.api.app import ROUTES
 from edgewise.fleet.auth import Access
@@ -31,7 +34,9 @@ def test_only_these_routes_are_for_everybody() -> None:
 class TestOpenApi:
     def test_no_request_makes_the_server_fail(self, fleet: Fleet) -> None:
         document = fleet.http.get("/api/v1/schema/openapi.json").json()
-        operations = [operation.ok() for operation in schemathesis.openapi.from_dict(document).get_all_operations()]
+        found = list(schemathesis.openapi.from_dict(document).get_all_operations())
+        operations = [each.ok() for each in found if isinstance(each, Ok)]
+        assert len(operations) == len(found), "the description can be read whole"
         assert len(operations) > 25
         for operation in operations:
             ask_anything(fleet, operation)
@@ -41,7 +46,7 @@ class TestOpenApi:
         assert fleet.http.get("/api/v1/devices/%00", headers=fleet.operator).status_code in {400, 404}
 
 
-def ask_anything(fleet: Fleet, operation: schemathesis.APIOperation) -> None:
+def ask_anything(fleet: Fleet, operation: Any) -> None:
     """Ask one route a few things that its description allows, as somebody who may do everything."""
     headers = fleet.signer if operation.method == "put" and "releases" in operation.path else fleet.operator
 
