@@ -7,6 +7,7 @@ goes on from there. A real HTTP server on loopback stands between the repository
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -344,6 +345,30 @@ def test_metadata_that_were_damaged_on_the_disk_are_fetched_again(device: Device
         (device.folder / "metadata" / f"{name}.json").write_bytes(b"")
         device.update()
         assert device.versions() == device.trusted
+
+
+@pytest.mark.parametrize("digest", ["/../../escaped", "../../escaped", "AB" * 32, ""])
+def test_arbitrary_software_under_a_digest_that_is_a_path(device: Device, digest: str) -> None:
+    """Also what is signed does not choose where a device writes."""
+    device.repository.targets.targets[NAME].hashes = {"sha256": digest}
+    device.repository.publish("targets", "snapshot", "timestamp")
+    device.refuses(MetadataError)
+
+
+def test_metadata_are_on_the_disk_before_they_count(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timestamp that a power cut takes away would allow a rollback."""
+    flushed = set()
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        flushed.add(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    device.repository.publish("root")
+    device.repository.release(NAME, GOOD)
+    device.update()
+    assert {f".{name}.json.partial" for name in ("2.root", "timestamp", "snapshot", "targets")} <= flushed
 
 
 def test_unknown_fields_are_part_of_what_is_signed(device: Device) -> None:

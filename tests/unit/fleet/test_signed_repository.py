@@ -189,6 +189,12 @@ def test_a_product_is_delegated_once_and_never_a_top_level_role(fleet: Fleet) ->
             delegate(fleet.edition(), name, keys(fleet.kws))
 
 
+@pytest.mark.parametrize("name", ["", "../kws", "kws/small", "*", "a b"])
+def test_a_product_is_named_as_bundles_are(fleet: Fleet, name: str) -> None:
+    with pytest.raises(InputError, match="product"):
+        delegate(fleet.edition(), name, keys(fleet.kws))
+
+
 def test_the_server_signs_again_at_half_time(fleet: Fleet) -> None:
     assert not keep_fresh(fleet.edition(), [fleet.online], fleet.now)
     later = fleet.now + timedelta(days=1.1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from edgewise.device.trust.fetcher import Fetcher
 from edgewise.device.trust.refusals import refusals
 from edgewise.device.trust.transport import Transport, check_address
 from edgewise.device.trust.writing import refused, write_whole
-from edgewise.errors import DigestError, UnknownTargetError
+from edgewise.errors import DigestError, MetadataError, UnknownTargetError
 
 
 class SignedTarget:
@@ -145,12 +146,13 @@ class RepositoryClient:
         if updater is None:
             with self._alone():
                 updater = self._refresh()
+        digest = _checked_digest(target)
         download(
             self._transport,
             self._targets_url + updater.file_name(target),
             path,
             length=target.length,
-            name=next(iter(target.digests.values()))[:64],
+            name=digest,
             verify=target.verify,
         )
 
@@ -186,6 +188,18 @@ class RepositoryClient:
         with lock, refusals(self._folder, lambda: self._fetcher.role):
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _checked_digest(target: SignedTarget) -> str:
+    """Return the digest that the file is found by. Raises MetadataError where it could name another place."""
+    digest = next(iter(target.digests.values()))
+    if re.fullmatch("[0-9a-f]{32,128}", digest) is None:
+        raise MetadataError(
+            f"{target.name}: the digest {digest[:80]!r}",
+            required="a digest in lower-case hex",
+            next_step="report it: a trusted key signed malformed metadata",
+        )
+    return digest
 
 
 def local_name(target: str) -> str:

@@ -26,6 +26,7 @@ from edgewise.contracts.manifest import version_numbers
 from edgewise.contracts.policy import Image
 from edgewise.contracts.rollout import Release
 from edgewise.contracts.signed import SignedRelease, custom_of, release_in
+from edgewise.contracts.telemetry import check_identifier
 from edgewise.errors import InputError, RepositoryError
 from edgewise.fleet.repository.edition import Edition
 from edgewise.fleet.repository.files import Files
@@ -80,6 +81,10 @@ def begin(edition: Edition, roles: Mapping[str, RoleKeys]) -> None:
 def delegate(edition: Edition, product: str, keys: RoleKeys) -> None:
     """Let `keys` sign the bundles of one product, and nothing else: the paths `PRODUCT/*`."""
     keys.check(product)
+    try:
+        check_identifier("product", product)
+    except ValueError as error:
+        raise InputError(str(error), next_step="name it as bundles of the product do") from error
     targets = edition.change("targets", Targets)
     if product in TOP_LEVEL or (targets.delegations and product in (targets.delegations.roles or {})):
         raise RepositoryError(
