@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import sys
 
-from edgewise.errors import EdgewiseError
-from edgewise.runtimes.base import require
+from edgewise.errors import MissingExtraError
+
+# What the command line itself is made of; an install for a device leaves it out.
+_NEEDED = frozenset({"typer", "rich"})
 
 
 def start() -> None:
     """Run the command line and exit; an install without it is told which extra is missing."""
     try:
-        require("typer", extra="forge")
-        require("rich", extra="forge")
-    except EdgewiseError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
-    from edgewise.cli.main import main  # noqa: PLC0415 - needs what was just asked for
-
+        from edgewise.cli.main import main  # noqa: PLC0415 - needs what is being asked for
+    except ModuleNotFoundError as error:
+        if error.name not in _NEEDED:
+            raise
+        missing = MissingExtraError(
+            f"the command line needs the library {error.name!r}, which is not installed",
+            required="edgewise[forge]",
+            next_step="pip install 'edgewise[forge]'",
+        )
+        sys.stderr.write(f"{missing}\n")
+        sys.exit(missing.exit_code)
     main()

@@ -10,7 +10,6 @@ import typer
 
 from edgewise.cli import options
 from edgewise.cli.console import print_document, stdout_console, stdout_kept
-from edgewise.runtimes.base import require
 
 EPILOG = """\
 [bold]Examples[/]
@@ -156,6 +155,8 @@ def serve(
 
 def _administer() -> ModuleType:
     """Return what does the work; an install without the server is told which extra is missing."""
+    from edgewise.runtimes.base import require  # noqa: PLC0415 - loads a runtime
+
     for library in ("litestar", "granian", "sqlalchemy", "obstore"):
         require(library, extra="fleet")
     from edgewise.fleet import administer  # noqa: PLC0415 - needs what was just asked for

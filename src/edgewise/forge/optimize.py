@@ -160,18 +160,6 @@ class _Job:
         """Write and time the shortlist; return fp32 as a candidate, and the shortlist with its figures."""
         feeds = reference.feeds[:16]
         folder = self._output / ".edgewise" / "shortlist"
-        most = self._most(prepared)
-        shortlist = shortlisted(explored, prepared, folder=folder, count=self._plan.shortlist, most=most)
-        times, measured = measure_latency(
-            prepared,
-            shortlist,
-            feeds,
-            seconds=self._plan.measure_seconds,
-            seed=self._project.search.seed,
-            costs=self._costs,
-            context=context,
-            progress=self._progress,
-        )
         original = Candidate(
             name=FP32,
             recipe=Recipe(name=FP32, regions=()),
@@ -184,6 +172,24 @@ class _Job:
             flip_rate=0.0,
             cosine=1.0,
             divergence=0.0,
+        )
+        shortlist = shortlisted(
+            explored,
+            folder=folder,
+            count=self._plan.shortlist,
+            most=self._most(prepared),
+            budget=self._project.budget,
+            reference=original,
+        )
+        times, measured = measure_latency(
+            prepared,
+            shortlist,
+            feeds,
+            seconds=self._plan.measure_seconds,
+            seed=self._project.search.seed,
+            costs=self._costs,
+            context=context,
+            progress=self._progress,
         )
         self._progress.start("memory, size and energy", len(measured) + 1)
         fp32 = with_footprint(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgewise.contracts.budget import Budget, Verdict, judge
+from edgewise.contracts.evidence import Candidate
 from edgewise.forge.cache import digest, write_atomically
 from edgewise.forge.evidence import candidate_of
 from edgewise.forge.explore import Explored
 from edgewise.forge.measured import Shortlisted
-from edgewise.forge.prepare import Prepared
 from edgewise.forge.search.bench import Trial
 
 # A later point of the front must be this much closer to fp32 to be worth its time.
@@ -47,11 +48,43 @@ def thinned(trials: list[Trial], count: int, *, most: float) -> list[Trial]:
     return [*outside, *inside]
 
 
-def shortlisted(explored: Explored, prepared: Prepared, *, folder: Path, count: int, most: float) -> list[Shortlisted]:
+def within(
+    trials: tuple[Trial, ...],
+    predicted_us: tuple[float | None, ...],
+    *,
+    budget: Budget,
+    reference: Candidate,
+) -> tuple[tuple[Trial, ...], tuple[float | None, ...]]:
+    """Return the trials, with their times, that no limit on size or accuracy rules out; all where none is left."""
+    left = [
+        (trial, time)
+        for trial, time in zip(trials, predicted_us, strict=True)
+        if all(each.verdict is not Verdict.FAIL for each in judge(budget, _figures(trial, reference), reference))
+    ]
+    if not left:
+        return trials, predicted_us
+    return tuple(trial for trial, _ in left), tuple(time for _, time in left)
+
+
+def _figures(trial: Trial, reference: Candidate) -> Candidate:
+    size = None if trial.size_bytes is None else trial.size_bytes / 2**20
+    return candidate_of(trial, runtime=reference.runtime, higher_is_better=reference.higher_is_better, size_mib=size)
+
+
+def shortlisted(
+    explored: Explored,
+    *,
+    folder: Path,
+    count: int,
+    most: float,
+    budget: Budget,
+    reference: Candidate,
+) -> list[Shortlisted]:
     """Write the shortlist's models into `folder` and return them as candidates."""
     made = []
     seen: set[str] = set()
-    for trial in thinned(front(explored.trials, explored.predicted_us), count, most=most):
+    trials, times = within(explored.trials, explored.predicted_us, budget=budget, reference=reference)
+    for trial in thinned(front(trials, times), count, most=most):
         if trial.recipe.name in seen:
             continue
         seen.add(trial.recipe.name)
@@ -59,11 +92,5 @@ def shortlisted(explored: Explored, prepared: Prepared, *, folder: Path, count: 
         name = digest(model)
         file = folder / f"{name[:24]}.onnx"
         write_atomically(file, model)
-        candidate = candidate_of(
-            trial,
-            runtime=prepared.runtime.name,
-            higher_is_better=prepared.task.higher_is_better,
-            size_mib=len(model) / 2**20,
-        )
-        made.append(Shortlisted(candidate=candidate, file=file, digest=name))
+        made.append(Shortlisted(candidate=_figures(trial, reference), file=file, digest=name))
     return made

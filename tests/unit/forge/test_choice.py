@@ -18,7 +18,7 @@ from edgewise.forge.placement import Border, Costs, predicted_us
 from edgewise.forge.regions import Kind, Region
 from edgewise.forge.search.bench import Trial
 from edgewise.forge.search.choose import advice, choose, closest, tolerance
-from edgewise.forge.shortlist import front, thinned
+from edgewise.forge.shortlist import front, thinned, within
 
 STATIC, FP32 = Format.INT8_STATIC, Format.FP32
 
@@ -113,6 +113,20 @@ def candidate(name: str, **figures: Any) -> Candidate:
 
 
 REFERENCE = candidate("fp32", speedup=1.0, divergence=0.0, score=0.9, latency_p50_ms=10.0, size_mib=4.0, flip_rate=0.0)
+
+
+def test_a_limit_on_size_or_flips_leaves_what_holds_it_to_the_shortlist() -> None:
+    sizes = {"large": 9, "small": 2, "smallest": 1}
+    trials = tuple(msgspec.structs.replace(trial(name, 0.1), size_bytes=size << 20) for name, size in sizes.items())
+    times = (1.0, 2.0, 3.0)
+    kept, left = within(trials, times, budget=Budget(size_mib=2.5), reference=REFERENCE)
+    assert (names(list(kept)), left) == (["small", "smallest"], (2.0, 3.0))
+    assert within(trials, times, budget=Budget(size_mib=0.5), reference=REFERENCE) == (trials, times)
+    judged = trials[0].judgement
+    assert judged is not None
+    flipping = msgspec.structs.replace(trials[0], judgement=msgspec.structs.replace(judged, flip_rate=0.5))
+    kept, _ = within((flipping, trials[1]), times[:2], budget=Budget(flip_rate=0.1), reference=REFERENCE)
+    assert names(list(kept)) == ["small"]
 
 
 def pick(*others: Candidate, budget: Budget | None = None, most: float = 0.01) -> str | None:

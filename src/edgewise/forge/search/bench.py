@@ -33,6 +33,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     recipe: Recipe
     judgement: Judgement | None
+    size_bytes: int | None = None
+    """Of the model file; None for what could not be built."""
     failure: str = ""
 
     @property
@@ -116,6 +118,11 @@ class Bench:
                 self._cache.put(keys[at], result)
         report(len(recipes))
         return [
-            Trial(recipe=recipe, judgement=known.get(at), failure=failures.get(at, ""))
+            Trial(
+                recipe=recipe,
+                judgement=known.get(at),
+                size_bytes=len(models[at]) if at in models else None,
+                failure=failures.get(at, ""),
+            )
             for at, recipe in enumerate(recipes)
         ]

@@ -45,7 +45,7 @@ PLANS = {
         measure_seconds=0.6,
         corrections=0,
         tolerance=8.0,
-        test_samples=1000,
+        test_samples=300,
     ),
     Effort.DEFAULT: SearchPlan(
         calibration_samples=512,
