@@ -128,6 +128,15 @@ def serve(
     trusted: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Public keys (*.pub) whose seals are accepted on releases.")
     ] = None,
+    online: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="The server's own keys, as `edgewise repo init` made them: to publish rollouts."
+        ),
+    ] = None,
+    trusted_root: Annotated[
+        Path, typer.Option(metavar="FILE", help="The root that `edgewise repo init` wrote.")
+    ] = Path("trusted-root.json"),
     tick: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.01, max=60, help="How often rollouts and telemetry move on.")
     ] = 2.0,
@@ -148,6 +157,8 @@ def serve(
                 poll_jitter=poll_jitter,
                 tick_s=tick,
                 trusted=trusted,
+                keys=online,
+                trusted_root=trusted_root,
             )
         )
     return 0

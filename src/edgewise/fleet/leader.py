@@ -7,12 +7,14 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 
 from edgewise.errors import EdgewiseError
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.conduct import advance
+from edgewise.fleet.direct import deciding
 from edgewise.fleet.ingest_merge import MOST_ROWS, merge_some
-from edgewise.fleet.store import devices, telemetry
+from edgewise.fleet.store import devices, rollouts, telemetry
 
 log = logging.getLogger("edgewise.fleet.leader")
 
@@ -37,6 +39,17 @@ async def conduct(services: Services) -> bool:
     return False
 
 
+async def publish(services: Services) -> bool:
+    """Publish what rollouts decided."""
+    if services.director is not None:
+        async with services.database.lead("publish") as connection:
+            if connection is not None:
+                found = deciding([each.rollout for each in await rollouts.listed(connection)])
+                now = datetime.fromtimestamp(services.clock() / 1000, UTC)
+                await asyncio.to_thread(services.director.publish, found, now)
+    return False
+
+
 async def prune(services: Services) -> bool:
     """Forget nonces and keys of envelopes that would be refused anyway."""
     now_ms = services.clock()
@@ -49,7 +62,7 @@ async def prune(services: Services) -> bool:
     return False
 
 
-WORK: dict[str, Work] = {"merge": merge, "rollouts": conduct, "prune": prune}
+WORK: dict[str, Work] = {"merge": merge, "rollouts": conduct, "publish": publish, "prune": prune}
 
 
 @contextlib.asynccontextmanager

@@ -17,6 +17,7 @@ from edgewise.fleet.api.app import Front, create_api
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.auth import Gatekeeper
 from edgewise.fleet.clock import Clock, system_ms
+from edgewise.fleet.direct import Director
 from edgewise.fleet.ingest import Inbox
 from edgewise.fleet.leader import working
 from edgewise.fleet.metrics import Metrics
@@ -33,10 +34,13 @@ def open_services(settings: Settings, clock: Clock = system_ms) -> Services:
     """Open what the routes use. Raises ConfigError."""
     database, metrics = open_database(settings.database), Metrics()
     database.on_statement(metrics.statements.inc)
+    objects = open_objects(settings.store)
+    director = None if settings.keys is None else Director(objects.store, settings.keys, settings.trusted_root)
     return Services(
         settings=settings,
         database=database,
-        objects=open_objects(settings.store),
+        objects=objects,
+        director=director,
         gatekeeper=Gatekeeper(database, clock),
         metrics=metrics,
         inbox=Inbox(database, metrics, limit=settings.inbox_limit),

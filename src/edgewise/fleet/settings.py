@@ -30,7 +30,9 @@ class Settings(Value, kw_only=True):
     envelope_days: int = 30
     """How long keys of merged envelopes are kept; older envelopes are refused, so that none is counted twice."""
     keys: Path | None = None
-    """Folder of the online keys with which stage steps are published; None publishes nothing."""
+    """Folder of the server's own keys, with which rollouts are published to devices; None publishes nothing."""
+    trusted_root: Path = Path("trusted-root.json")
+    """Root of the image repository; the director's lies beside it."""
     trusted: Path | None = None
     """Folder of the public keys whose seals are accepted on releases; None accepts none."""
     export_otlp: str | None = None

@@ -7,6 +7,7 @@ from securesystemslib.signer import Key
 
 from edgewise.fleet.auth import Gatekeeper
 from edgewise.fleet.clock import Clock
+from edgewise.fleet.direct import Director
 from edgewise.fleet.ingest import Inbox
 from edgewise.fleet.metrics import Metrics
 from edgewise.fleet.settings import Settings
@@ -24,5 +25,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     inbox: Inbox
     clock: Clock
+    director: Director | None
+    """Publishes rollouts to devices; None where the server has no keys."""
     trusted: tuple[Key, ...]
     """Keys whose seals are accepted on releases."""

@@ -26,7 +26,7 @@ DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
 }
 LOCK_SPACE = 0x45444745  # "EDGE": the first half of our advisory locks' keys, so that they meet nobody else's
-LOCKS = {"migrate": 1, "audit": 2, "merge": 3, "rollouts": 4, "alerts": 5, "export": 6, "prune": 7}
+LOCKS = {"migrate": 1, "audit": 2, "merge": 3, "rollouts": 4, "alerts": 5, "export": 6, "prune": 7, "publish": 8}
 
 
 class Database:

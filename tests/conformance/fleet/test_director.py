@@ -1,0 +1,116 @@
+"""What a rollout decides reaches devices as signed files: through server, repository and the device's own checks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgewise.device.trust.client import RepositoryClient
+from edgewise.device.trust.director import assignment
+from edgewise.device.trust.pace import Pace
+from edgewise.device.trust.transport import Transport
+from edgewise.errors import EdgewiseError
+from edgewise.fleet import administer
+from edgewise.fleet.repository.edition import Edition
+from edgewise.fleet.repository.files import open_files
+from edgewise.fleet.repository.image import RoleKeys, add_bundle, begin, delegate
+from edgewise.fleet.repository.online import make_online_keys, online_signers
+from edgewise.keys.files import save_pair
+from edgewise.keys.pair import generate, signer_of
+from tests.conformance.fleet.backends import Backend, free_port, start_server
+from tests.conformance.fleet.clients import Fleet
+from tests.conformance.fleet.rollouts import STAGE, bundle, draft, order, publish
+from tests.unit.bundle.bundles import PRIVATE
+
+PRODUCT = "directed"
+ROOTS = {"repository": "root.json", "repository/director": "director-root.json"}
+
+
+def repository(backend: Backend, folder: Path) -> None:
+    """Write both repositories with two bundles, as their owner does, and the roots that devices are enrolled with."""
+    owner = signer_of(generate())
+    own = RoleKeys((owner.public_key,))
+    server = {name: RoleKeys((key,)) for name, key in make_online_keys(folder / "online", passphrase=None).items()}
+    signers = (owner, *online_signers(folder / "online", passphrase=None))
+    image = {"targets": own, "snapshot": server["snapshot"], "timestamp": server["timestamp"]}
+    director = dict.fromkeys(("targets", "snapshot", "timestamp"), server["director"])
+    for (place, name), roles in zip(ROOTS.items(), (image, director), strict=True):
+        files = open_files(backend.store, place)
+        edition = Edition(files, now=datetime.now(UTC), trusted_root=None)
+        begin(edition, {"root": own, **roles})
+        edition.publish(signers)
+        (folder / name).write_bytes(files.read("metadata/1.root.json"))
+    images = open_files(backend.store, "repository")
+
+    def change(how: Callable[[Edition], object]) -> None:
+        edition = Edition(images, now=datetime.now(UTC), trusted_root=(folder / "root.json").read_bytes())
+        how(edition)
+        edition.publish(signers)
+
+    change(lambda edition: delegate(edition, PRODUCT, own))
+    for version in ("1.0.0", "1.1.0"):
+        path = folder / f"{version}.edgewise"
+        path.write_bytes(bundle(PRODUCT, version))
+        change(lambda edition, path=path: add_bundle(edition, images, path))  # type: ignore[misc]  # bound at once
+
+
+def assigned(url: str, folder: Path, device: str, labels: frozenset[str]) -> str:
+    """Return the version that a device finds it should run, as it finds it: from signed files alone."""
+    clients = [
+        RepositoryClient(
+            folder / device / name,
+            (folder / name).read_bytes(),
+            metadata_url=f"{url}/{place}/metadata/",
+            targets_url=f"{url}/{place}/targets/",
+            transport=Transport(Pace(grace_s=5, idle_s=5)),
+            now=lambda: datetime.now(UTC),
+        )
+        for place, name in ROOTS.items()
+    ]
+    images, director = clients
+    (folder / device).mkdir(exist_ok=True)
+    found = assignment(director, images, product=PRODUCT, device=device, labels=labels, folder=folder / device)
+    return found.target.name.removeprefix(f"{PRODUCT}/{PRODUCT}-").removesuffix(".edgewise")
+
+
+def test_a_rollout_reaches_devices_and_so_does_its_end(backend: Backend, tmp_path: Path) -> None:
+    repository(backend, tmp_path)
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    save_pair(PRIVATE, keys / "seal.pem", passphrase=None)
+    tokens = [
+        administer.make_token(backend.database, role=role, products=(), note="", days=1).text
+        for role in ("operator", "signer")
+    ]
+    port = free_port()
+    options = ("--tick", "0.1", "--trusted", str(keys), "--online", str(tmp_path / "online"))
+    log = tmp_path / "server.jsonl"
+    server = start_server(backend, port, *options, "--trusted-root", str(tmp_path / "root.json"), log=log)
+    fleet = Fleet(f"http://127.0.0.1:{port}", *tokens)
+    try:
+        for version in ("1.0.0", "1.1.0"):
+            publish(fleet, PRODUCT, version)
+        stage = {key: value for key, value in STAGE.items() if key != "share"}
+        name = draft(fleet, PRODUCT, [stage | {"label": "canary", "bake_s": 600}])
+        for command, canary in (("start", "1.1.0"), ("roll_back", "1.0.0")):
+            assert order(fleet, name, command) == 200
+            until, found = time.monotonic() + 30, ""
+            while found != canary and time.monotonic() < until:
+                time.sleep(0.3)
+                found = polled(fleet.url, tmp_path)
+            assert found == canary, log.read_text()[-3000:]
+            assert assigned(fleet.url, tmp_path, "other", frozenset()) == "1.0.0"
+    finally:
+        fleet.close()
+        server.terminate()
+        server.wait()
+
+
+def polled(url: str, folder: Path) -> str:
+    """Return what a canary finds, or nothing while no policy is published."""
+    try:
+        return assigned(url, folder, "canary", frozenset({"canary"}))
+    except EdgewiseError:
+        return ""
