@@ -152,6 +152,36 @@ def test_keys_are_rotated_along_the_chain_of_roots(client: Client, repository: R
     assert client.versions()["root"] == 3
 
 
+def test_a_kept_role_is_verified_against_the_role_that_delegates_now(client: Client, repository: Repository) -> None:
+    """Two roles delegate to a third, one of them to other keys: what the first found is not trusted by the second."""
+    for name, path, key in (("a", "a/*", signer(12)), ("b", "b/*", signer(13))):
+        repository.delegate(name, [path], key)
+    repository.delegate("third", ["*/*"], signer(14), by="a")
+    repository.delegate("third", ["*/*"], signer(15), by="b")
+    repository.add("a/file", b"trusted by a", role="third")
+    repository.add("b/file", b"not trusted by b", role="third")
+    repository.publish("third", "a", "b", bump=False)
+    repository.publish("targets", "snapshot", "timestamp")
+    assert client.init(repository.initial_root) == 0
+    assert client.download("a/file") == 0
+    assert client.download("b/file") == 1
+    assert client.files() == [b"trusted by a"]
+
+
+def test_files_without_consistent_snapshots_have_plain_names(client: Client, repository: Repository) -> None:
+    repository.root.consistent_snapshot = False
+    repository.publish("root")
+    repository.add("kws/file", b"data")
+    repository.publish("targets", "snapshot", "timestamp")
+    repository.files["targets/kws/file"] = b"data"
+    for role in ("snapshot", "targets"):
+        version = repository.signed[role].version
+        repository.files[f"metadata/{role}.json"] = repository.files.pop(f"metadata/{version}.{role}.json")
+    assert client.init(repository.initial_root) == 0
+    assert client.download("kws/file") == 0
+    assert client.files() == [b"data"]
+
+
 def test_without_init_there_is_nothing_to_trust(client: Client, repository: Repository) -> None:
     assert client.refresh() == 1
     (client.metadata / "root.json").write_bytes(repository.initial_root)

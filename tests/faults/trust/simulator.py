@@ -73,16 +73,16 @@ class Repository:
             self.root.add_key(key.public_key, role)
         self.signers[role] = list(keys)
 
-    def delegate(self, name: str, paths: list[str], key: CryptoSigner, *, expires: datetime | None = None) -> None:
-        """Delegate paths of the top-level targets to a new role."""
-        targets = self.targets
+    def delegate(self, name: str, paths: list[str], key: CryptoSigner, *, by: str = "targets") -> None:
+        """Delegate paths of a role to another; who delegates to a role first gives it its keys."""
+        targets = cast("Targets", self.signed[by])
         if targets.delegations is None:
             targets.delegations = Delegations({}, {})
         assert targets.delegations.roles is not None
         targets.delegations.roles[name] = DelegatedRole(name, [], 1, terminating=False, paths=paths)
         targets.add_key(key.public_key, name)
-        self.signers[name] = [key]
-        self.signed[name] = Targets(expires=expires or self.now + timedelta(days=30))
+        self.signers.setdefault(name, [key])
+        self.signed.setdefault(name, Targets(expires=self.now + timedelta(days=30)))
 
     def add(self, path: str, data: bytes, *, role: str = "targets", custom: dict[str, object] | None = None) -> None:
         """Sign a file's digest in a role and put the file up."""

@@ -56,7 +56,7 @@ def _refusal(error: tuf.RepositoryError, role: str) -> TrustError:
         )
     if isinstance(error, tuf.ExpiredMetadataError):
         return ExpiredError(
-            found,
+            str(error),  # it names the role, which may be one fetched before
             required="metadata that have not expired",
             next_step="check the device's clock, then whether the repository is still being signed",
         )
