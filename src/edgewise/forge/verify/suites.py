@@ -8,6 +8,7 @@ variant's calibration.
 from __future__ import annotations
 
 from edgewise.contracts.verification import Depth
+from edgewise.forge.verify.adversarial import adversarial
 from edgewise.forge.verify.agreement import agreement
 from edgewise.forge.verify.corruptions.suite import corruptions
 from edgewise.forge.verify.integrity import integrity
@@ -24,5 +25,6 @@ SUITES: tuple[tuple[str, Suite, tuple[Depth, ...]], ...] = (
     ("integrity", integrity, _ALWAYS),
     ("corruptions", corruptions, _ALWAYS),
     ("ood", ood, _ALWAYS),
+    ("adversarial", adversarial, (Depth.FULL,)),
     ("streams", streams, _ALWAYS),
 )
