@@ -13,6 +13,7 @@ from edgewise.contracts.project import Project
 from edgewise.contracts.rules import RULES
 from edgewise.contracts.schema import run_schema, verification_schema
 from edgewise.contracts.toml_ import parse_project, sections
+from edgewise.fleet.api.describe import describe_api
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -29,6 +30,10 @@ def test_the_schema_of_the_run_document_is_current() -> None:
 
 def test_the_schema_of_the_verification_is_current() -> None:
     assert read("reference/verification.schema.json") == verification_schema(), "run scripts/write_schema.py"
+
+
+def test_the_page_of_the_fleet_api_is_current() -> None:
+    assert read("reference/fleet-api.md") == describe_api(), "run scripts/write_fleet_api.py"
 
 
 def test_the_reference_names_every_key_with_its_words() -> None:

@@ -35,5 +35,3 @@ class Settings(Value, kw_only=True):
     """Root of the image repository; the director's lies beside it."""
     trusted: Path | None = None
     """Folder of the public keys whose seals are accepted on releases; None accepts none."""
-    export_otlp: str | None = None
-    """Where merged telemetry is sent on to, `http://collector:4318/v1/metrics`."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
-from litestar import Request, get, post
+import msgspec
+from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
 from edgewise.contracts.base import Value
+from edgewise.contracts.histogram import Histogram
+from edgewise.fleet import ingest_otlp
 from edgewise.fleet.api.guard import DEVICE_SECURITY, OPERATOR_SECURITY, device_of, operator_of
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.auth import Access
 from edgewise.fleet.ingest import received
+from edgewise.fleet.ingest_merge import SERIES_MS
 from edgewise.fleet.ingest_totals import Totals
 from edgewise.fleet.store import telemetry
+from edgewise.fleet.store.telemetry import SeriesKey
 
 HOUR_MS = 3_600_000
 LATEST_MS = 2**53
@@ -63,10 +69,7 @@ async def points(
 ) -> list[Point]:
     """Show a product's totals by five minutes; without times, of the last hour. At most a week at once."""
     operator_of(request).sees(product, f"product {product}")
-    stop = services.clock() if stop_ms is None else stop_ms
-    start = stop - HOUR_MS if start_ms is None else max(start_ms, stop - 7 * 24 * HOUR_MS)
-    async with services.database.read() as connection:
-        rows = await telemetry.series_between(connection, product, start_ms=start, stop_ms=stop)
+    rows = await _rows(services, product, start_ms, stop_ms)
     return [
         Point(
             start_ms=key.start_ms,
@@ -79,4 +82,69 @@ async def points(
     ]
 
 
-ROUTES = (take, points)
+@post(
+    "/v1/metrics",
+    opt={"access": Access.DEVICE, "may_repeat": True},
+    security=DEVICE_SECURITY,
+    tags=["for devices"],
+    status_code=200,
+)
+async def take_otlp(request: Request[Any, Any, Any], services: NamedDependency[Services]) -> Response[bytes]:
+    """Take OTLP/HTTP metrics in, protobuf or JSON; what cannot be taken exactly is rejected in the answer."""
+    device, settings = device_of(request), services.settings
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    body = ingest_otlp.expanded(await request.body(), encoding, limit_bytes=settings.request_limit_bytes)
+    found = ingest_otlp.taken(ingest_otlp.parsed(body, media_type), device, body=body)
+    rows = received(msgspec.json.encode(found.envelopes), device, now_ms=services.clock(), days=settings.envelope_days)
+    if rows:
+        await services.inbox.put(rows)
+    answer_type = ingest_otlp.JSON if media_type == ingest_otlp.JSON else ingest_otlp.PROTOBUF
+    return Response(ingest_otlp.answered(found, answer_type), media_type=answer_type)
+
+
+@get(
+    "/api/v1/telemetry/{product:str}/otlp",
+    opt={"access": Access.READ},
+    security=OPERATOR_SECURITY,
+    tags=["telemetry"],
+    media_type=ingest_otlp.PROTOBUF,
+)
+async def give_otlp(
+    product: FromPath[str],
+    request: Request[Any, Any, Any],
+    services: NamedDependency[Services],
+    start_ms: Time = None,
+    stop_ms: Time = None,
+) -> Response[bytes]:
+    """Give a product's totals as an OTLP metrics request, to be sent on to a collector; times as for the totals."""
+    operator_of(request).sees(product, f"product {product}")
+    rows = await _rows(services, product, start_ms, stop_ms)
+    data = ingest_otlp.exported(point for key, totals in rows for point in _otlp_points(key, totals))
+    return Response(data, media_type=ingest_otlp.PROTOBUF)
+
+
+async def _rows(
+    services: Services, product: str, start_ms: int | None, stop_ms: int | None
+) -> list[tuple[SeriesKey, Totals]]:
+    stop = services.clock() if stop_ms is None else stop_ms
+    start = stop - HOUR_MS if start_ms is None else max(start_ms, stop - 7 * 24 * HOUR_MS)
+    async with services.database.read() as connection:
+        return await telemetry.series_between(connection, product, start_ms=start, stop_ms=stop)
+
+
+def _otlp_points(key: SeriesKey, totals: Totals) -> Iterator[ingest_otlp.Point]:
+    attributes = {
+        "edgewise.product": key.product,
+        "edgewise.release": key.release,
+        "edgewise.variant": key.variant,
+        "edgewise.device_class": key.device_class,
+    }
+    values: dict[str, Histogram | int] = {**totals.histograms, **totals.counters, "crashes": totals.crashes}
+    for name, value in values.items():
+        yield ingest_otlp.Point(
+            attributes=attributes, start_ms=key.start_ms, end_ms=key.start_ms + SERIES_MS, value=value, name=name
+        )
+
+
+ROUTES = (take, points, take_otlp, give_otlp)
