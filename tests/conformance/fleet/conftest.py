@@ -18,12 +18,13 @@ __all__ = ["backend", "fleet", "postgresql", "s3"]
 @pytest.fixture(scope="session")
 def fleet(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Yield a running server with a first operator."""
-    token = administer.first_token(backend.database).text
+    token = administer.make_token(backend.database, role="operator", products=(), note="", days=1).text
     signer = administer.make_token(backend.database, role="signer", products=(), note="", days=1).text
     keys = tmp_path_factory.mktemp("keys")
     save_pair(PRIVATE, keys / "seal.pem", passphrase=None)
     options, port = ("--tick", "0.1", "--trusted", str(keys)), free_port()
-    server = start_server(backend, port, *options, log=tmp_path_factory.mktemp("log") / "server.jsonl")
+    log = tmp_path_factory.mktemp("log") / "server.jsonl"
+    server = start_server(backend, port, *options, log=log)
     running = Fleet(f"http://127.0.0.1:{port}", token, signer)
     try:
         yield running
@@ -31,3 +32,4 @@ def fleet(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         running.close()
         server.terminate()
         assert server.wait(timeout=30) == 0
+        assert not any(secret.rsplit("_", 1)[1] in log.read_text() for secret in (token, signer)), "a secret in the log"

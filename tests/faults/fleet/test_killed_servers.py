@@ -34,8 +34,8 @@ from tests.conformance.fleet.rollouts import STAGE, draft, order, publish
 from tests.unit.bundle.bundles import PRIVATE
 
 JSON = {"content-type": "application/json"}
-DEVICES = 6
-ENVELOPES = 30
+DEVICES = 4
+ENVELOPES = 20
 
 
 class Running:
