@@ -91,7 +91,10 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ports = [f"-{name}={free_port()}" for name in (*parts, "s3.port.grpc")]
     none = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
     local = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-s3", f"-s3.port={port}", *none]
-    server = subprocess.Popen([WEED, "server", *local, *ports], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Without our own AWS_... variables: it would take them for the keys it must ask for.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    command = [str(WEED), "server", *local, *ports]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=clean)
     endpoint = f"http://127.0.0.1:{port}"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_environment(endpoint).items():
