@@ -240,6 +240,9 @@ class _Job:
         agreement = agreements(prepared, file, self._progress) if best is not None and self._thorough else ()
         if chosen is not None and fits:
             chosen = msgspec.structs.replace(chosen, path=str(self._ship(chosen.name, file)))
+        if explored.bench.equalised:  # what the recipe speaks about: verification compares the variant with it
+            model = explored.bench.graph.model.SerializeToString(deterministic=True)
+            write_atomically(self._output / ".edgewise" / "model" / "equalised.onnx", model)
         shutil.rmtree(self._output / ".edgewise" / "shortlist", ignore_errors=True)
         return Run(
             model=self._project.model.path,

@@ -18,6 +18,7 @@ from edgewise.forge.targets import load_target
 
 EVIDENCE, PROJECT, VARIANTS = "evidence.json", "project.json", "variants"
 _MOST_BYTES = 256 << 20
+EQUALISED = Path(".edgewise") / "model" / "equalised.onnx"
 T = TypeVar("T")
 
 
@@ -34,6 +35,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     power: PowerModel | None = None
     recipe: Recipe | None = None
+    equalised: Path | None = None
+    """fp32 with its channels equalised, where the run started from that; not to be believed unchecked."""
     model_digest: str | None = None
     """The digest of the reference when the variant was made, where that is known."""
     warnings: tuple[str, ...] = ()
@@ -73,6 +76,7 @@ def given_by_run(folder: Path) -> Given:
         seed=project.search.seed,
         power=power,
         recipe=run.chosen.recipe,
+        equalised=_equalised(folder) if run.chosen.recipe.equalise else None,
         model_digest=run.model_digest,
         warnings=tuple(warnings),
     )
@@ -103,6 +107,11 @@ def _shipped(folder: Path, path: str | None) -> Path:
             next_step="run `edgewise optimize` again, or name the variant file with --reference and --data",
         )
     return found
+
+
+def _equalised(folder: Path) -> Path | None:
+    found = folder / EQUALISED
+    return found if found.is_file() else None
 
 
 def _runtime(name: str) -> RuntimeName:

@@ -105,7 +105,10 @@ def _recipe(subject: Subject, variant: Graph, weights: dict[str, Explained]) -> 
             name="integrity.recipe", grade=Grade.PASS, detail="no weight is rounded: there is nothing that could hide"
         )
         return
-    rebuilt = rebuild(load(subject.normalised_path), variant, subject.recipe) if subject.recipe is not None else None
+    rescaled = subject.recipe is not None and subject.recipe.equalise and not subject.equalised
+    rebuilt = None
+    if subject.recipe is not None and not rescaled:
+        rebuilt = rebuild(load(subject.normalised_path), variant, subject.recipe)
     if rebuilt is None:
         why = "it has no recipe" if subject.recipe is None else "its recipe rescales weights by calibration data"
         yield _unshown(f"{why}: that single weights were not rounded with intent (a rounding-only backdoor)")

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgewise.contracts.target import RuntimeName
 from edgewise.contracts.verification import Depth
-from edgewise.errors import DataError, ExecutionError, ModelError
+from edgewise.errors import DataError, EdgewiseError, ExecutionError, ModelError
 from edgewise.forge.data.labels import Labelled, check_labels, has_integer_labels
 from edgewise.forge.data.open import CALIBRATE, TEST, open_split
 from edgewise.forge.data.split import Subset
@@ -25,11 +25,14 @@ from edgewise.forge.verify.given import Given
 from edgewise.forge.verify.groups import read_groups
 from edgewise.forge.verify.pairs import pair
 from edgewise.forge.verify.subject import Subject
+from edgewise.numerics.distance import SqnrAccumulator
 from edgewise.runtimes import runtime
 from edgewise.runtimes.base import Session, TensorSpec
 
 _QUICK_SAMPLES = 2048
 """So many test samples, seeded, are enough for a quick look; `full` takes all."""
+# So close in so many samples is what scaling by powers of anything leaves; int8 is far from it.
+_ALIKE_DB, _ALIKE_SAMPLES = 70.0, 16
 _SECONDS = {Depth.QUICK: 8.0, Depth.FULL: 120.0}
 
 
@@ -88,12 +91,13 @@ def open_subject(given: Given, asked: Asked, *, work: Path, progress: Progress) 
     looked, kept = _looked_at(test, asked)
     progress.start("fp32 and the variant on the test split", len(looked))
     pairs = pair(task, reference, variant, looked, report=progress.advance)
+    equalised = _equalised(given, reference, looked, work=work)
     subject = Subject(
         task=task,
         test=looked,
         calibrate=calibrate,
         reference_path=imported.original,
-        normalised_path=imported.normalised,
+        normalised_path=imported.normalised if equalised is None else equalised,
         variant_path=checked,
         reference=reference,
         variant=variant,
@@ -101,6 +105,7 @@ def open_subject(given: Given, asked: Asked, *, work: Path, progress: Progress) 
         threads=given.threads,
         pairs=pairs,
         recipe=given.recipe,
+        equalised=equalised is not None,
         groups=None if groups is None else tuple(groups[at] for at in kept),
         budget=given.budget,
         depth=asked.depth,
@@ -126,6 +131,25 @@ def _loaded(given: Given, path: Path) -> Session:
             required=f"a variant that {given.runtime} can load",
             next_step="check that it was made for this runtime",
         ) from error
+
+
+def _equalised(given: Given, reference: Session, test: Labelled, *, work: Path) -> Path | None:
+    """Return the run's equalised model if it computes what fp32 computes, up to the order of its sums."""
+    if given.equalised is None:
+        return None
+    try:
+        path = check_variant(given.equalised, work=work / "equalised")
+        session = runtime(given.runtime).load(path, threads=given.threads)
+        _check_alike(session, reference, name=given.equalised.name)
+        noise = SqnrAccumulator()
+        for index in range(min(len(test), _ALIKE_SAMPLES)):
+            feeds = test[index].feeds
+            for want, have in zip(reference.run(feeds), session.run(feeds), strict=True):
+                if np.issubdtype(want.dtype, np.floating):
+                    noise.update(want, have)
+    except EdgewiseError:
+        return None
+    return path if noise.db > _ALIKE_DB else None
 
 
 def _check_alike(reference: Session, variant: Session, *, name: str) -> None:

@@ -52,7 +52,7 @@ def rebuild(normalised: Graph, variant: Graph, recipe: Recipe) -> Rebuilt | None
 
     Raises ModelError where the recipe does not fit the model.
     """
-    if recipe.equalise or any(each.smooth_alpha is not None for each in recipe.regions):
+    if any(each.smooth_alpha is not None for each in recipe.regions):
         return None
     regions = regions_of(normalised)
     plans = {each.region: each for each in recipe.regions}

@@ -52,7 +52,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     reference_path: Path
     """The fp32 model as given by the user."""
     normalised_path: Path
-    """The fp32 model after import, which recipes speak about."""
+    """The fp32 model after import, which recipes speak about: with its channels equalised, where the recipe's are."""
     variant_path: Path
     reference: Session
     variant: Session
@@ -65,6 +65,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget
     depth: Depth
     seed: int
+    equalised: bool = False
+    """Whether `normalised_path` is equalised, and was found to compute what fp32 does."""
     seconds: float = 8.0
     """About how long one suite may take: with more to look at than that, it looks at a seeded part."""
     fps: float | None = None
