@@ -35,6 +35,8 @@ _MOST_ROWS = 24
 def print_verification(found: Verification, console: Console, *, places: Sequence[tuple[str, Path]]) -> None:
     """Print everything a person wants to know first; `places` are the files that were written."""
     word, style = _SAID[found.verdict]
+    if found.verdict is Verdict.UNKNOWN and any(not each.finished for each in found.sections):
+        word, style = "is not verified", "bold red"
     console.print()
     console.print(
         Text.assemble(

@@ -28,8 +28,8 @@ edgewise verify model-int8.onnx --config edgewise.toml
 
 [bold]Exit codes[/]
 
-0 all pass; 1 something fails; 3 nothing fails, but a figure that the budget limits is unknown;
-2 something given cannot be used; 130 stopped with Ctrl-C.
+0 all pass; 1 something fails; 3 nothing fails, but a figure that the budget limits is unknown,
+or a suite broke off; 2 something given cannot be used; 130 stopped with Ctrl-C.
 """
 
 

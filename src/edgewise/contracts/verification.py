@@ -99,6 +99,8 @@ class Section(Value, kw_only=True):
     charts: tuple[Chart, ...] = ()
     seconds: float = 0.0
     seed: int | None = None
+    finished: bool = True
+    """False where the suite broke off: what it would have found is not known, so that the verdict cannot be a pass."""
 
 
 class ScoreCutoff(Value, kw_only=True):

@@ -15,7 +15,11 @@ import pytest
 from onnx import numpy_helper
 
 from edgewise.cli.main import run
-from edgewise.contracts.verification import Verification
+from edgewise.contracts.verification import Depth, Section, Verification
+from edgewise.errors import WorkerError
+from edgewise.forge.progress import Progress
+from edgewise.forge.verify import verify as verifying
+from edgewise.forge.verify.subject import Subject
 
 Text = pytest.CaptureFixture[str]
 
@@ -78,6 +82,23 @@ def test_a_limit_that_nobody_can_measure_is_exit_3(place: Path, capfd: Text) -> 
     code, found = verified(capfd, "int8.onnx", *BARE, "--accuracy-drop", "0.01")
     assert (code, found["verdict"]) == (3, "unknown")
     assert any("no labels" in each for each in found["warnings"])
+
+
+def test_a_suite_that_breaks_off_is_never_a_pass(place: Path, capfd: Text, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaking(_: Subject, __: Progress) -> Section:
+        raise WorkerError("the worker is gone", required="a worker", next_step="free some memory")
+
+    monkeypatch.setattr(verifying, "SUITES", (("where", breaking, tuple(Depth)),))
+    assert run(["verify", "int8.onnx", *BARE, "--output", "out"]) == 3
+    said = " ".join(capfd.readouterr().out.split())
+    assert "int8.onnx is not verified" in said
+    assert "NOT VERIFIED, for a suite broke off: where" in said
+    assert "the worker is gone" in said
+    page = (place / "out" / "verification.html").read_text()
+    assert "Is not verified: a suite broke off" in page
+    assert "NOT VERIFIED, for a suite broke off: where" in page
+    # What fails still fails.
+    assert run(["verify", "int8.onnx", *BARE, "--output", "out", "--size-mib", "0.01"]) == 1
 
 
 def test_the_table_names_what_fails(place: Path, capfd: Text) -> None:

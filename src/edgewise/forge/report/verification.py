@@ -20,6 +20,7 @@ _SAID = {
     Verdict.FAIL: ("fail", "fails"),
     Verdict.UNKNOWN: ("unknown", "passes as far as is known"),
 }
+_UNFINISHED = ("unknown", "is not verified: a suite broke off")
 _CHIPS = {
     Grade.PASS: "pass",
     Grade.FLAG: "unknown",
@@ -52,7 +53,7 @@ def verification_page(found: Verification, *, pictures: Sequence[Picture] = ()) 
 
 def summary(found: Verification, *, link: str) -> Html:
     """Return the verdict as a section of another page, with a link to the whole one."""
-    kind, said = _SAID[found.verdict]
+    kind, said = _said(found)
     return tag(
         "section",
         tag("h2", "Verification"),
@@ -63,8 +64,13 @@ def summary(found: Verification, *, link: str) -> Html:
     )
 
 
+def _said(found: Verification) -> tuple[str, str]:
+    unfinished = found.verdict is Verdict.UNKNOWN and any(not each.finished for each in found.sections)
+    return _UNFINISHED if unfinished else _SAID[found.verdict]
+
+
 def _verdict(found: Verification) -> Html:
-    kind, said = _SAID[found.verdict]
+    kind, said = _said(found)
     words = (
         f"{found.suite} verification beside {PurePath(found.reference).name}, {found.task}, on {found.runtime} "
         f"{found.runtime_version}, {found.samples:,} test samples, seed {found.seed}"

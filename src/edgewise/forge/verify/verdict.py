@@ -9,13 +9,20 @@ from edgewise.contracts.verification import Change, Finding, Grade, Section, Ver
 
 
 def concluded(limits: Sequence[LimitVerdict], sections: Sequence[Section]) -> Verdict:
-    """Return fail where a limit or a finding fails, else unknown where a limit is, else pass.
+    """Return fail where a limit or a finding fails, else unknown where a limit is or a suite broke off, else pass.
 
-    A finding that is unknown is shown, and does not hold back a verdict unless the budget asks for its figure.
+    A single finding that is unknown is shown, and does not hold back a verdict unless the budget asks for its figure.
     """
     if any(each.verdict is Verdict.FAIL for each in limits) or any(failures(sections)):
         return Verdict.FAIL
-    return Verdict.UNKNOWN if any(each.verdict is Verdict.UNKNOWN for each in limits) else Verdict.PASS
+    unknown = any(each.verdict is Verdict.UNKNOWN for each in limits) or any(not each.finished for each in sections)
+    return Verdict.UNKNOWN if unknown else Verdict.PASS
+
+
+def broken_off(sections: Sequence[Section]) -> str:
+    """Return a warning that names the suites that broke off, empty where all finished."""
+    names = ", ".join(each.suite for each in sections if not each.finished)
+    return f"NOT VERIFIED, for a suite broke off: {names}" if names else ""
 
 
 def failures(sections: Sequence[Section]) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ from edgewise.forge.verify.given import Given
 from edgewise.forge.verify.open import Asked, open_subject
 from edgewise.forge.verify.subject import Subject, Suite
 from edgewise.forge.verify.suites import SUITES
-from edgewise.forge.verify.verdict import changes, concluded
+from edgewise.forge.verify.verdict import broken_off, changes, concluded
 from edgewise.numerics.distance import SqnrAccumulator
 
 CUTOFF = "ood.cutoff"
@@ -104,7 +104,7 @@ def verify(
         baseline=baseline[0] if baseline is not None else None,
         changes=changes(baseline[1], sections) if baseline is not None else (),
         seconds=watch.seconds,
-        warnings=opened.warnings,
+        warnings=tuple(filter(None, (broken_off(sections), *opened.warnings))),
         environment=environment(threads=subject.threads, seed=asked.seed),
     )
     flips = worst(subject, flips_of(subject))[:PICTURES]
@@ -138,8 +138,13 @@ def _run(name: str, suite: Suite, subject: Subject, progress: Progress) -> Secti
     try:
         return suite(subject, progress)
     except EdgewiseError as error:
-        finding = Finding(name=f"{name}.finished", grade=Grade.UNKNOWN, detail=str(error).replace("\n", "; "))
-        return Section(suite=name, title=name.capitalize(), findings=(finding,))
+        finding = Finding(
+            name=f"{name}.finished",
+            grade=Grade.UNKNOWN,
+            detail=f"the suite broke off, so that nothing is known of what it looks for: {error}".replace("\n", "; "),
+            advice="remove the cause and verify again",
+        )
+        return Section(suite=name, title=name.capitalize(), findings=(finding,), finished=False)
 
 
 def _accuracies(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
