@@ -18,7 +18,7 @@ PROBE = """
 import importlib, json, pathlib, pkgutil, sys
 import edgewise, edgewise.device
 device = sorted(sys.modules)
-for place in ("contracts", "numerics", "runtimes", "device"):
+for place in ("contracts", "numerics", "keys", "runtimes", "bundle", "device"):
     package = importlib.import_module(f"edgewise.{place}")
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)

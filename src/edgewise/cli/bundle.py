@@ -231,7 +231,8 @@ def _print(found: Bundle) -> None:
 def _variant(each: Variant, manifest: Manifest) -> str:
     role = {manifest.fallback: "fallback", manifest.chosen: "chosen"}.get(each.name, "")
     figures = each.figures
-    parts = [f"{each.name} {role}: {each.precision} on {each.runtime}, {each.verdict}"]
+    parts = [f"{each.name} {role}: {each.precision} on {each.runtime}, budget {each.verdict}"]
+    parts.append(f"verification {each.verification or 'unavailable'}")
     for name, value in (("score", figures.score), ("p50 ms", figures.latency_p50_ms), ("MiB", figures.size_mib)):
         parts.append(f"{name} {'unavailable' if value is None else f'{value:.4g}'}")
     return ", ".join(parts)

@@ -58,6 +58,9 @@ def seal(
     no_model_signature: Annotated[
         bool, typer.Option("--no-model-signature", help="Leave out the OpenSSF model signature.")
     ] = False,
+    no_fallback: Annotated[
+        bool, typer.Option("--no-fallback", help="Leave out fp32: for devices that have no room for it.")
+    ] = False,
     product: Annotated[
         str | None, typer.Option(metavar="NAME", help="Without it, taken from the output's name.")
     ] = None,
@@ -86,7 +89,13 @@ def seal(
 
         with drawn(stderr_console(), quiet=json) as progress:
             manifest, digest = make(
-                run, output, label=named, signer=signers[0], model_signer=signers[1], progress=progress
+                run,
+                output,
+                label=named,
+                signer=signers[0],
+                model_signer=signers[1],
+                fallback=not no_fallback,
+                progress=progress,
             )
     key_id = signers[0].public_key.keyid
     if json:

@@ -177,7 +177,7 @@ class Manifest(Value, kw_only=True):
     chosen: str
     """Name of the variant to run."""
     fallback: str
-    """Name of the fp32 variant, the last resort; the chosen one where fp32 was chosen."""
+    """Name of the fp32 variant, the last resort; the chosen one where fp32 was chosen or left out."""
     variants: tuple[Variant, ...]
     golden: Golden
     model_signature_key: str | None = None

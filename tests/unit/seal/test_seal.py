@@ -105,6 +105,14 @@ def test_the_same_run_and_key_give_the_same_bytes(place: Path) -> None:
     assert (place / BUNDLE).read_bytes() == first
 
 
+def test_fp32_can_be_left_out(place: Path) -> None:
+    assert run([*SEAL, "--no-fallback"]) == 0
+    with Bundle.open(place / BUNDLE) as bundle:
+        assert [each.name for each in bundle.manifest.variants] == [bundle.manifest.chosen]
+        assert bundle.manifest.fallback == bundle.manifest.chosen
+        bundle.verify([load_public(place / "seal.pub")])
+
+
 def test_the_bill_of_materials_follows_its_schema(sealed: Path) -> None:
     with Bundle.open(sealed) as bundle:
         text = bundle.read("bom.cdx.json", most=1 << 20).decode()

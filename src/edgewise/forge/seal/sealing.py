@@ -66,16 +66,20 @@ def seal(
     label: Label,
     signer: Signer,
     model_signer: Signer | None = None,
+    fallback: bool = True,
     progress: Progress | None = None,
 ) -> tuple[Manifest, str]:
     """Seal the run in `folder` as the bundle `output`; return its manifest and its SHA-256 (hex).
 
-    `model_signer` makes `model.sig`; without it there is none. Raises EdgewiseError; then nothing is written.
+    `model_signer` makes `model.sig`; without it there is none. Without `fallback` fp32 is left out.
+    Raises EdgewiseError; then nothing is written.
     """
     told = progress or Silent()
     with tempfile.TemporaryDirectory(prefix="edgewise-seal-") as work:
         told.start("read the run", None)
         sources = open_run(folder, work=Path(work))
+        if not fallback:
+            sources = msgspec.structs.replace(sources, variants=sources.variants[:1])
         manifest, files = _gather(sources, label, work=Path(work), progress=told)
         if model_signer is not None:
             manifest = msgspec.structs.replace(manifest, model_signature_key=key_digest(model_signer.public_key))
