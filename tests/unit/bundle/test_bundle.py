@@ -156,6 +156,25 @@ def test_a_zip_of_another_form_is_refused_though_it_is_signed(compression: int) 
         opened(zipped(compression=compression))
 
 
+def resealed(data: bytes, at: int) -> bytes:
+    """Return a bundle with one bit flipped at an offset, and a good seal over that."""
+    seal = parse_seal(data[-256:])
+    changed = bytearray(data[: -len(seal.encode())])
+    changed[at] ^= 1
+    return bytes(changed) + make_seal(bundles.SIGNER, hashlib.sha256(changed).digest()).encode()
+
+
+@pytest.mark.parametrize("field", [4, 6, 8, 10, 12, 14, 36, 38, 40], ids=lambda at: f"byte {at}")
+@pytest.mark.parametrize("where", ["directory", "local header"])
+def test_a_free_field_of_zip_is_refused_though_it_is_signed(where: str, field: int) -> None:
+    """Version, flags, method, time, date and checksum; in the directory attributes, in the header its padding."""
+    start = GOOD.index(b"PK\x01\x02") if where == "directory" else GOOD.index(b"PK\x03\x04", 4)
+    if where == "local header":
+        field = {36: 30, 38: 28, 40: 26}.get(field, field)
+    with pytest.raises(BundleError):
+        opened(resealed(GOOD, start + field))
+
+
 def test_a_zip_without_a_seal_is_refused() -> None:
     with pytest.raises(BundleError, match="seal"):
         opened(zipped(comment=False))
