@@ -103,19 +103,25 @@ class Bench:
                 failures[at] = str(error).splitlines()[0]
         where = "all" if positions is None else ",".join(map(str, positions))
         keys = {at: digest(self._context, model, where) for at, model in models.items()}
-        known = {at: found for at, key in keys.items() if (found := self._cache.get(key, Judgement)) is not None}
-        open_ = [at for at in models if at not in known]
+        known = {at: kept for at, key in keys.items() if (kept := self._cache.get(key, Judgement)) is not None}
+        # Recipes may differ and make the same model: it is judged once.
+        first = {keys[at]: at for at in reversed(models) if at not in known}
+        open_ = sorted(first.values())
         results = self._judges.judge(
             [models[at] for at in open_],
             positions=positions,
             report=lambda done: report(len(known) + len(failures) + done),
         )
-        for at, result in zip(open_, results, strict=True):
+        found = {keys[at]: result for at, result in zip(open_, results, strict=True)}
+        for at in models:
+            result = found.get(keys[at])
             if isinstance(result, Failure):
                 failures[at] = result.reason
-            else:
+            elif result is not None:
                 known[at] = result
-                self._cache.put(keys[at], result)
+        for key, result in found.items():
+            if not isinstance(result, Failure):
+                self._cache.put(key, result)
         report(len(recipes))
         return [
             Trial(
