@@ -145,7 +145,8 @@ def main() -> None:
             "runs": [asdict(run) for run in rows],
             "verdict": [asdict(claim) for claim in verdict],
         }
-        path.write_text(json.dumps(document, indent=1) + "\n")
+        # Paths are told relative to this folder: the document is kept, and the machine's are nobody's matter.
+        path.write_text(json.dumps(document, indent=1).replace(f"{HERE}/", "") + "\n")
         show(console, task, reference, rows, verdict)
     if set(args.tasks) == set(TASKS):
         (args.output / "latest.json").write_bytes(path.read_bytes())
