@@ -65,6 +65,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"edgewise", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
     assert "edgewise/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert "edgewise/fleet/console/app.js" in names
     demo = {path.name for path in (ROOT / "src" / "edgewise" / "demo").iterdir() if path.is_file()}
     assert demo <= {name.removeprefix("edgewise/demo/") for name in names}
 

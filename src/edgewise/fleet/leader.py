@@ -15,6 +15,7 @@ from edgewise.fleet.conduct import advance
 from edgewise.fleet.direct import deciding
 from edgewise.fleet.ingest_merge import MOST_ROWS, merge_some
 from edgewise.fleet.store import devices, rollouts, telemetry
+from edgewise.fleet.watch import evaluate
 
 log = logging.getLogger("edgewise.fleet.leader")
 
@@ -36,6 +37,12 @@ async def merge(services: Services) -> bool:
 async def conduct(services: Services) -> bool:
     """Step the rollouts."""
     await advance(services.database, now_ms=services.clock())
+    return False
+
+
+async def alert(services: Services) -> bool:
+    """Open and close alerts."""
+    await evaluate(services.database, now_ms=services.clock())
     return False
 
 
@@ -62,7 +69,7 @@ async def prune(services: Services) -> bool:
     return False
 
 
-WORK: dict[str, Work] = {"merge": merge, "rollouts": conduct, "publish": publish, "prune": prune}
+WORK: dict[str, Work] = {"merge": merge, "rollouts": conduct, "alerts": alert, "publish": publish, "prune": prune}
 
 
 @contextlib.asynccontextmanager

@@ -25,6 +25,8 @@ def test_only_these_routes_are_for_everybody() -> None:
     public = {path for route in ROUTES if route.opt["access"] is Access.PUBLIC for path in route.paths}
     assert {path for path in public if "/controller/v1/" not in path} == {
         "/api/v1/enrol",
+        "/console",
+        "/console/{file:str}",
         "/health/live",
         "/health/ready",
         "/metrics",

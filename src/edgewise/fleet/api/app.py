@@ -17,11 +17,24 @@ from litestar.types import Message, Receive, Scope, Send
 
 from edgewise import __version__
 from edgewise.contracts.enrolment import SCHEME
-from edgewise.fleet.api import audit, ddi, devices, enrolment, health, problems, releases, rollouts, telemetry, tokens
+from edgewise.fleet.api import (
+    alerts,
+    audit,
+    ddi,
+    devices,
+    enrolment,
+    health,
+    problems,
+    releases,
+    rollouts,
+    telemetry,
+    tokens,
+)
 from edgewise.fleet.api.guard import authorise
 from edgewise.fleet.api.intake import Intake
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.auth import Access
+from edgewise.fleet.console import pages
 from edgewise.fleet.serve_files import PREFIX, Files
 
 ROUTES = (
@@ -30,10 +43,12 @@ ROUTES = (
     *devices.ROUTES,
     *tokens.ROUTES,
     *audit.ROUTES,
+    *alerts.ROUTES,
     *telemetry.ROUTES,
     *releases.ROUTES,
     *rollouts.ROUTES,
     *ddi.ROUTES,
+    *pages.ROUTES,
 )
 
 
