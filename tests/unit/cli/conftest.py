@@ -16,6 +16,12 @@ from tests.unit.report import runs
 from tests.unit.runtimes.models import serialised
 
 
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are drawn as for a pipe, whatever width runs the tests."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 class Call(msgspec.Struct):
     """What the command line asked of `optimize`."""
 
