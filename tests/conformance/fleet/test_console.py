@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from edgewise.contracts.budget import Budget
 from edgewise.contracts.outcome import OutcomeKind
 from edgewise.contracts.telemetry import encode_envelope
 from tests.conformance.fleet.clients import Fleet
 from tests.conformance.fleet.envelopes import envelope
 from tests.conformance.fleet.rollouts import JSON, STAGE, draft, publish
+from tests.unit.bundle.bundles import archive, files
 
 CHROMIUM = Path("/usr/bin/chromium")
 QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
@@ -57,6 +60,16 @@ def product() -> str:
     return f"product-{uuid4().hex[:8]}"
 
 
+def publish_with_budget(fleet: Fleet, product: str) -> str:
+    """Publish 1.0.0 with a limit of latency and return its digest."""
+    manifest, content = files(product=product, version="1.0.0")
+    data = archive(msgspec.structs.replace(manifest, budget=Budget(latency_p99_ms=1.5)), content)
+    made = fleet.http.put(f"/api/v1/releases/{product}/1.0.0", content=data, headers=fleet.signer)
+    assert made.status_code == 201, made.text
+    digest: str = made.json()["digest"]
+    return digest
+
+
 def command(page: Page, name: str, reason: str) -> None:
     page.get_by_role("group", name="Commands").get_by_role("button", name=name).press("Enter")
     page.get_by_label("Reason").fill(reason)
@@ -65,10 +78,10 @@ def command(page: Page, name: str, reason: str) -> None:
 
 @needs_chromium
 def test_a_rollout_goes_from_draft_over_approval_to_rollback(browser: Browser, fleet: Fleet, product: str) -> None:
-    for version in ("1.0.0", "1.1.0"):
-        publish(fleet, product, version)
+    digest = publish_with_budget(fleet, product)
+    publish(fleet, product, "1.1.0")
     device = fleet.device(product, labels=("canary",))
-    sent = envelope(device.name, 0, start_unix_ms=time.time_ns() // 10**6, requests=400)
+    sent = envelope(device.name, 0, release=digest, start_unix_ms=time.time_ns() // 10**6, requests=400)
     fleet.http.post("/api/v1/telemetry", content=encode_envelope(sent), headers=JSON, auth=device).raise_for_status()
     name = draft(fleet, product, [STAGE | {"approval": True, "bake_s": 3600}])
     page = signed_in(browser, fleet, fleet.operator)
@@ -94,7 +107,8 @@ def test_a_rollout_goes_from_draft_over_approval_to_rollback(browser: Browser, f
     expect(page.get_by_text("<b>begin</b>")).to_be_visible()  # as text
     assert page.locator("main b").count() == 0
     page.goto(f"{fleet.url}/console#/fleets/{product}")
-    expect(page.get_by_role("img", name="pi5")).to_be_visible()
+    chart = page.get_by_role("img", name="pi5, 1.0.0: 400 values")
+    expect(chart).to_contain_text("p99 budget 1.5 ms")
     shoot(page, "fleet")
     for each in ("devices", "releases", f"releases/{product}/1.1.0", "alerts", "audit", "rollouts"):
         page.goto(f"{fleet.url}/console#/{each}")
