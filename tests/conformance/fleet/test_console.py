@@ -29,9 +29,9 @@ SHOTS = os.environ.get("EDGEWISE_SCREENSHOTS")
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: apt-get install chromium")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Yield the system's chromium."""
+@pytest.fixture
+def browser(fleet: Fleet) -> Iterator[Browser]:  # noqa: ARG001 - a server is started with an event loop of its own
+    """Yield the system's chromium, for one test and after its server: Playwright keeps a loop running."""
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield found
