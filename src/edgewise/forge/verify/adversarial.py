@@ -133,9 +133,9 @@ def _chosen(subject: Subject, view: View, models: tuple[Surrogate | None, Surrog
         return []
     order = np.random.default_rng((subject.seed, NUMBER)).permutation(right)
     first = _sample(subject, view, int(order[0]))
-    begin = time.perf_counter()
+    begin = time.process_time()
     _attacked(subject, view, models, first, 0)
-    affordable = int(subject.seconds / max(time.perf_counter() - begin, 1e-6))
+    affordable = int(subject.seconds / max(time.process_time() - begin, 1e-6))
     count = max((step for step in _LADDER if step <= affordable), default=_LADDER[0])
     return [_sample(subject, view, int(at)) for at in order[:count]]
 

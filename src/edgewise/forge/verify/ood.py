@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from edgewise.forge.tasks.base import Dataset, Feeds
 from edgewise.forge.tasks.classification import Classification
 from edgewise.forge.tasks.divergence import are_probabilities, log_probabilities
 from edgewise.forge.verify import ood_data, ood_scores
+from edgewise.forge.verify.bounds import affordable, processor_seconds
 from edgewise.forge.verify.corruptions.modality import View, view_of
 from edgewise.forge.verify.exposed import expose
 from edgewise.forge.verify.ood_scores import Gaussians, Values
@@ -27,7 +27,7 @@ NAME, TITLE, NUMBER = "ood", "Out of distribution", 6
 SCORES = ("energy", "max_logit", "mahalanobis")
 DROP = 0.05
 """Of AUROC: a larger significant drop fails the variant, a smaller one is flagged."""
-_LADDER = (32, 64, 128, 256)
+_FEWEST, _MOST = 32, 256
 _FITTED = {Depth.QUICK: 256, Depth.FULL: 1024}
 _RESAMPLES = 200
 
@@ -111,11 +111,8 @@ def _pooled(features: NDArray[np.float64]) -> Values:
 
 def _inputs(subject: Subject, view: View) -> tuple[list[Feeds], dict[str, list[Feeds]]]:
     """Return seeded test inputs, and as many of each kind that do not belong to the task."""
-    begin = time.perf_counter()
-    subject.run_both(subject.test[0].feeds)
-    each = (time.perf_counter() - begin) * (1 + len(ood_data.KINDS))
-    affordable = int(subject.seconds / 2 / max(each, 1e-6))
-    count = min(max((step for step in _LADDER if step <= affordable), default=_LADDER[0]), len(subject.test))
+    each = processor_seconds(lambda: subject.run_both(subject.test[0].feeds)) * (1 + len(ood_data.KINDS))
+    count = affordable(subject.seconds / 2, each, have=min(_MOST, len(subject.test)), least=_FEWEST)
     draw = np.random.default_rng((subject.seed, NUMBER))
     chosen = np.sort(draw.choice(len(subject.test), count, replace=False))
     inside = [subject.test[int(at)].feeds for at in chosen]
@@ -124,9 +121,10 @@ def _inputs(subject: Subject, view: View) -> tuple[list[Feeds], dict[str, list[F
 
 def _fitting(subject: Subject) -> list[Feeds]:
     pool: Dataset = subject.calibrate if subject.calibrate is not None else subject.test
-    most = _FITTED[subject.depth]
+    each = processor_seconds(lambda: subject.run_both(pool[0].feeds))
+    most = affordable(subject.seconds / 2, each, have=min(_FITTED[subject.depth], len(pool)), least=2 * _FEWEST)
     draw = np.random.default_rng((subject.seed, NUMBER, 0))
-    chosen = np.sort(draw.choice(len(pool), min(most, len(pool)), replace=False))
+    chosen = np.sort(draw.choice(len(pool), most, replace=False))
     return [pool[int(at)].feeds for at in chosen]
 
 

@@ -21,6 +21,7 @@ from edgewise.forge.tasks.base import Task
 from edgewise.forge.tasks.choose import choose_task
 from edgewise.forge.tasks.classification import Classification
 from edgewise.forge.tasks.embedding import Pair
+from edgewise.forge.verify.bounds import affordable, processor_seconds
 from edgewise.forge.verify.given import Given
 from edgewise.forge.verify.groups import read_groups
 from edgewise.forge.verify.pairs import pair
@@ -34,6 +35,9 @@ _QUICK_SAMPLES = 2048
 # So close in so many samples is what scaling by powers of anything leaves; int8 is far from it.
 _ALIKE_DB, _ALIKE_SAMPLES = 70.0, 16
 _SECONDS = {Depth.QUICK: 8.0, Depth.FULL: 120.0}
+_PAIR_SECONDS = {Depth.QUICK: 16.0, Depth.FULL: 240.0}
+"""For both models over the test split, and the fewest samples where a model is too slow for that."""
+_FEWEST = 64
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +92,9 @@ def open_subject(given: Given, asked: Asked, *, work: Path, progress: Progress) 
         check_labels(test, classes=task.classes)
     calibrate, missing = _calibrate(given, reference.inputs, task)
     groups = None if asked.groups is None else read_groups(asked.groups, samples=len(test))
-    looked, kept = _looked_at(test, asked)
+    feeds = test[0].feeds if len(test) else None
+    each = 0.0 if feeds is None else processor_seconds(lambda: (reference.run(feeds), variant.run(feeds)))
+    looked, kept = _looked_at(test, asked, each=each)
     progress.start("fp32 and the variant on the test split", len(looked))
     pairs = pair(task, reference, variant, looked, report=progress.advance)
     equalised = _equalised(given, reference, looked, work=work)
@@ -196,13 +202,18 @@ def _calibrate(given: Given, inputs: tuple[TensorSpec, ...], task: Task) -> tupl
     return pool, None
 
 
-def _looked_at(test: Labelled, asked: Asked) -> tuple[Labelled, Sequence[int]]:
-    """Return the samples to look at and their numbers: all, or a seeded part where a quick look is asked for."""
-    if asked.depth is not Depth.QUICK or len(test) <= _QUICK_SAMPLES:
+def _looked_at(test: Labelled, asked: Asked, *, each: float) -> tuple[Labelled, Sequence[int]]:
+    """Return the samples to look at and their numbers: all, or a seeded part where time does not allow for all.
+
+    `each` is the processor time of both models on one sample, in seconds.
+    """
+    most = min(len(test), _QUICK_SAMPLES) if asked.depth is Depth.QUICK else len(test)
+    most = affordable(_PAIR_SECONDS[asked.depth], each, have=most, least=_FEWEST)
+    if most == len(test):
         return test, range(len(test))
     whole = test.targets is not None and isinstance(test.targets[0], Pair)
     group = 2 if whole else 1
-    order = np.random.default_rng(asked.seed).permutation(len(test) // group)[: _QUICK_SAMPLES // group]
+    order = np.random.default_rng(asked.seed).permutation(len(test) // group)[: most // group]
     kept = [int(at) * group + offset for at in np.sort(order) for offset in range(group)]
     return Subset(test, kept), kept
 
@@ -222,7 +233,9 @@ def _warnings(
                     "the test split has no labels: only agreement with fp32 can be judged"
                     if test.targets is None
                     else "",
-                    f"a quick look at {len(looked)} of {len(test)} test samples" if len(looked) < len(test) else "",
+                    f"a look at {len(looked)} of {len(test)} test samples, a seeded part"
+                    if len(looked) < len(test)
+                    else "",
                     missing,
                     *test.warnings,
                 ),

@@ -68,7 +68,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     equalised: bool = False
     """Whether `normalised_path` is equalised, and was found to compute what fp32 does."""
     seconds: float = 8.0
-    """About how long one suite may take: with more to look at than that, it looks at a seeded part."""
+    """Processor time that one suite may take, about: with more to look at than that, it looks at a seeded part."""
     fps: float | None = None
     """The rate of a soak, in inferences per second, where the user gave one."""
     minutes: float | None = None
