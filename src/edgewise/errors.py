@@ -17,6 +17,12 @@
     +-- OutputError              a result could not be written (exit 2)
     +-- ExecutionError           a runtime could not load or run a variant (exit 1)
     +-- WorkerError              a helper process died or hung (exit 1)
+    +-- InstallError             a bundle did not pass what this device asks of it; the one before runs (exit 1)
+    |   +-- GoldenError              other outputs than when it was sealed
+    |   +-- OverBudgetError          slower here than its budget
+    |   +-- QuotaError               larger than the device's quota
+    |   +-- GivenUpError             it crashed at every start
+    |   +-- SlotError                a slot's files or the state cannot be used
     +-- MissingSignaturesError   a change of the repository is staged until others sign it (exit 1)
     +-- TrustError               refused for security; what was trusted before stays (exit 1)
     |   +-- SignatureError           too few valid signatures, or by keys that nobody trusts
@@ -145,6 +151,30 @@ class ExecutionError(EdgewiseError):
 
 class WorkerError(EdgewiseError):
     """A helper process died, hung or passed its memory limit."""
+
+
+class InstallError(EdgewiseError):
+    """A bundle did not pass what this device asks of it. What ran before still runs."""
+
+
+class GoldenError(InstallError):
+    """A variant gives other outputs here than when it was sealed."""
+
+
+class OverBudgetError(InstallError):
+    """A variant is slower here than its budget."""
+
+
+class QuotaError(InstallError):
+    """A bundle is larger than the device's quota lets it be."""
+
+
+class GivenUpError(InstallError):
+    """A bundle that crashed at every start is asked for again."""
+
+
+class SlotError(InstallError):
+    """The files of a slot, or the state, cannot be used."""
 
 
 class KeyFileError(InputError):

@@ -1,0 +1,236 @@
+"""Two places for a bundle, and which of them is confirmed.
+
+    slots/a/, slots/b/   `bundle.edgewise` as it was signed, and `files/`, what it holds
+    state.json           what was confirmed, and with which digests; replaced by one rename
+
+A bundle is written to the place that is not running and counts from the rename of `state.json` on. Whatever stops
+the device before that, the next start finds the state of before; a half-written place is written anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from edgewise.contracts.base import Value
+from edgewise.contracts.manifest import Manifest, version_numbers
+from edgewise.contracts.rollout import Release
+from edgewise.errors import DigestError, EdgewiseError, OutputError, RollbackError, SlotError
+
+STATE_VERSION = 1
+MOST_STARTS = 3
+"""Starts in a row that may end before `healthy`; after so many the device goes back."""
+MOST_GIVEN_UP = 16
+BUNDLE, FILES, STATE = "bundle.edgewise", "files", "state.json"
+_CHUNK = 1 << 20
+
+
+class Place(StrEnum):
+    """One of the two places."""
+
+    A = "a"
+    B = "b"
+
+
+class Slot(Value, kw_only=True):
+    """What a place holds: the release, and the SHA-256 (hex) of the bundle's file, as both were signed."""
+
+    place: Place
+    release: Release
+    sha256: str
+
+
+class State(Value, kw_only=True):
+    """What was confirmed.
+
+    `starts` counts starts of `running` that were not yet healthy; `given_up` names bundles (SHA-256) that crashed
+    too often, so that they are not installed again.
+    """
+
+    format_version: int = STATE_VERSION
+    running: Slot | None = None
+    previous: Slot | None = None
+    starts: int = 0
+    given_up: tuple[str, ...] = ()
+
+
+class Slots:
+    """The two places below one folder. One process at a time works on them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder; nothing is read or written yet."""
+        self._folder = folder
+
+    def state(self) -> State:
+        """Return what was confirmed. Raises SlotError where the file is there and cannot be read."""
+        path = self._folder / STATE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=State)
+        except FileNotFoundError:
+            return State()
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise SlotError(
+                f"{path}: {error}",
+                required="the state as this version writes it",
+                next_step="take the file away: the next update installs the bundle again",
+            ) from error
+
+    def path(self, slot: Slot) -> Path:
+        """Return the folder with a slot's files."""
+        return self._folder / "slots" / slot.place / FILES
+
+    def bundle(self, slot: Slot) -> Path:
+        """Return a slot's bundle, which deltas go from."""
+        return self._folder / "slots" / slot.place / BUNDLE
+
+    def fill(self, bundle: Path, release: Release, sha256: str) -> Slot:
+        """Unpack a bundle into the place that does not run, and put all of it on the disk; not confirmed yet.
+
+        `bundle` is moved there. Raises BundleError for what is no bundle, DigestError where it holds another release
+        than was signed, OutputError.
+        """
+        from edgewise.bundle.read import Bundle  # noqa: PLC0415 - only an update needs it
+
+        running = self.state().running
+        place = Place.B if running is not None and running.place is Place.A else Place.A
+        slot = Slot(place=place, release=release, sha256=sha256)
+        folder = self._folder / "slots" / place
+        with Bundle.open(bundle) as opened:
+            _check_release(opened.manifest, opened.manifest_bytes, release)
+            try:
+                if folder.exists():
+                    shutil.rmtree(folder)
+                (folder / FILES).mkdir(parents=True)
+            except OSError as error:
+                raise _unwritable(folder, error) from error
+            opened.extract(folder / FILES)
+        try:
+            bundle.replace(folder / BUNDLE)
+            _sync_tree(self._folder / "slots")
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        return slot
+
+    def confirm(self, slot: Slot) -> None:
+        """Make a filled slot the one that runs, by one rename. Raises OutputError; then nothing has changed."""
+        before = self.state()
+        self._write(msgspec.structs.replace(before, running=slot, previous=before.running, starts=0))
+
+    def boot(self, *, floor: str) -> Slot:
+        """Return the slot to run, checked file by file, and count the start.
+
+        Goes back to the other slot, for good, where files of the running one are not those that were signed, or
+        where it was started MOST_STARTS times without `healthy`. Never goes below the security floor. Raises
+        SlotError where neither slot can run.
+        """
+        state = self.state()
+        reasons = []
+        for slot, is_running in ((state.running, True), (state.previous, False)):
+            if slot is None:
+                continue
+            if is_running and state.starts >= MOST_STARTS:
+                reasons.append(f"{slot.release.version}: {state.starts} starts without one that was healthy")
+                continue
+            try:
+                self.check(slot, floor=floor)
+            except EdgewiseError as error:
+                reasons.append(f"{slot.release.version}: {error.found}")
+                continue
+            self._write(_started(state, slot, loops=bool(state.starts >= MOST_STARTS)))
+            return slot
+        raise SlotError(
+            "; ".join(reasons) or "no bundle was installed yet",
+            required="a slot whose files are those that were signed",
+            next_step="connect the device: the next update installs a bundle",
+        )
+
+    def healthy(self) -> None:
+        """Note that what runs works: the count of starts begins again. Raises OutputError."""
+        state = self.state()
+        if state.starts:
+            self._write(msgspec.structs.replace(state, starts=0))
+
+    def check(self, slot: Slot, *, floor: str) -> None:
+        """Read every file of a slot. Raises DigestError, SlotError, RollbackError below the floor."""
+        from edgewise.bundle.read import decode_manifest  # noqa: PLC0415 - zstandard and crypto stay out of inference
+
+        if version_numbers(slot.release.version) < version_numbers(floor):
+            raise RollbackError(
+                f"{slot.release.product} {slot.release.version}",
+                required=f"a version at or above the signed security floor {floor}",
+                next_step="connect the device, so that it takes a newer release",
+            )
+        _compare(self.bundle(slot), slot.sha256)
+        folder = self.path(slot)
+        _compare(folder / "manifest.json", slot.release.digest)
+        manifest = decode_manifest((folder / "manifest.json").read_bytes())
+        for each in manifest.files:
+            _compare(folder / each.path, each.digest)
+
+    def _write(self, state: State) -> None:
+        from edgewise.device.trust.writing import write_whole  # noqa: PLC0415 - keep the import of slots light
+
+        write_whole(self._folder / STATE, msgspec.json.encode(state))
+
+
+def _started(state: State, slot: Slot, *, loops: bool) -> State:
+    """Return the state after a start of `slot`; a slot that was left behind is no longer one to go back to."""
+    if slot == state.running:
+        return msgspec.structs.replace(state, starts=state.starts + 1)
+    left = (state.running.sha256,) if loops and state.running is not None else ()
+    given_up = (*(each for each in state.given_up if each not in left), *left)[-MOST_GIVEN_UP:]
+    return State(running=slot, starts=1, given_up=given_up)
+
+
+def _check_release(manifest: Manifest, encoded: bytes, release: Release) -> None:
+    digest = hashlib.sha256(encoded).hexdigest()
+    if (manifest.product, manifest.version, digest) != (release.product, release.version, release.digest):
+        raise DigestError(
+            f"the bundle holds {manifest.product} {manifest.version}, manifest {digest}",
+            required=f"{release.product} {release.version}, manifest {release.digest}, as was signed",
+            next_step="report it: the bundle is not the release that it was signed as",
+        )
+
+
+def _compare(path: Path, expected: str) -> None:
+    """Raise DigestError unless a regular file has the SHA-256, SlotError where it cannot be read."""
+    state = hashlib.sha256()
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:  # noqa: PTH123 - no link is followed
+            while chunk := file.read(_CHUNK):
+                state.update(chunk)
+    except OSError as error:
+        raise SlotError(
+            f"{path}: {error.strerror or error}",
+            required="the file as it was signed",
+            next_step="the next update installs the bundle again",
+        ) from error
+    if state.hexdigest() != expected:
+        raise DigestError(
+            f"{path} has the SHA-256 {state.hexdigest()}",
+            required=expected,
+            next_step="check the disk; the next update installs the bundle again",
+        )
+
+
+def _sync_tree(folder: Path) -> None:
+    from edgewise.device.trust.writing import sync_folder  # noqa: PLC0415 - as above
+
+    sync_folder(folder.parent)
+    sync_folder(folder)
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{path}: {error.strerror or error}",
+        required="a folder that can be written, with space left",
+        next_step="free some space; the bundle that runs is untouched",
+    )

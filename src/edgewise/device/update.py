@@ -1,0 +1,153 @@
+"""One update: ask, fetch (whole, or what differs), fill the other slot, try it, confirm it.
+
+Whatever fails, and wherever it stops, what ran before still runs. A network failure (TransferError) is for the next
+poll; a refusal (TrustError, BundleError, InstallError) is reported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from edgewise.contracts.base import Value
+from edgewise.device.slots import Slot, Slots
+from edgewise.device.trial import try_bundle
+from edgewise.device.trust.client import RepositoryClient
+from edgewise.device.trust.director import Assignment, assignment
+from edgewise.device.trust.transport import Transport
+from edgewise.device.trust.writing import write_whole
+from edgewise.errors import (
+    BundleError,
+    DigestError,
+    EndlessDataError,
+    GivenUpError,
+    QuotaError,
+    TransferError,
+)
+
+POLL_S = 300.0
+MOST_WAIT_S = 6 * 3600.0
+COPIES = 4
+"""Of a bundle on the disk at most: two slots, each with the bundle and its files; a download takes a slot's share."""
+
+
+class Source(Value, kw_only=True):
+    """Whom a device asks, and as whom. `deltas_url` ends in a slash, empty where no deltas are offered."""
+
+    product: str
+    device: str
+    labels: frozenset[str] = frozenset()
+    deltas_url: str = ""
+
+
+class Updater:
+    """Updates the slots of one device."""
+
+    def __init__(
+        self,
+        folder: Path,
+        source: Source,
+        *,
+        director: RepositoryClient,
+        images: RepositoryClient,
+        transport: Transport,
+        quota_bytes: int,
+        trial: Callable[[Path], object] = try_bundle,
+    ) -> None:
+        """Take the device's folder. `trial` tries what a folder holds, and raises where it must not count."""
+        self._folder = folder
+        self._source = source
+        self._director = director
+        self._images = images
+        self._transport = transport
+        self._quota_bytes = quota_bytes
+        self._trial = trial
+        self.slots = Slots(folder)
+
+    def update(self) -> Slot:
+        """Bring the device to the release that it should run; return the slot, which is confirmed.
+
+        Raises TransferError to be tried again, TrustError, BundleError, InstallError, WorkerError, ExecutionError.
+        """
+        found = assignment(
+            self._director,
+            self._images,
+            product=self._source.product,
+            device=self._source.device,
+            labels=self._source.labels,
+            folder=self._folder,
+        )
+        state = self.slots.state()
+        if state.running is not None and state.running.sha256 == found.image.sha256:
+            return state.running
+        if found.image.sha256 in state.given_up:
+            raise GivenUpError(
+                f"{found.release.product} {found.release.version} crashed here at every start",
+                required="another release",
+                next_step="roll out a corrected release; the device goes on with the one before",
+            )
+        self._check_quota(found)
+        slot = self.slots.fill(self._fetched(found, state.running), found.image.release, found.image.sha256)
+        self._trial(self.slots.path(slot))
+        self.slots.confirm(slot)
+        return slot
+
+    def _check_quota(self, found: Assignment) -> None:
+        needed = COPIES * found.image.length
+        if needed > self._quota_bytes:
+            raise QuotaError(
+                f"{found.release.product} {found.release.version} has {found.image.length} bytes",
+                required=f"at most {self._quota_bytes // COPIES}, a part in {COPIES} of the device's quota",
+                next_step="raise the quota, or roll out a smaller bundle",
+            )
+
+    def _fetched(self, found: Assignment, running: Slot | None) -> Path:
+        """Return the bundle, whole and with its signed digest."""
+        incoming = self._folder / "incoming"
+        path = incoming / f"{found.image.sha256}.edgewise"
+        with contextlib.suppress(OSError):
+            for other in incoming.iterdir():  # of an update that was overtaken
+                if found.image.sha256 not in other.name:
+                    other.unlink()
+        if running is not None and self._source.deltas_url and not found.target.is_at(path):
+            # A delta is never needed: where it is not there, or damaged, the whole bundle is.
+            with contextlib.suppress(TransferError, DigestError, EndlessDataError, BundleError):
+                self._patched(found, running, path)
+        self._images.download(found.target, path)
+        return path
+
+    def _patched(self, found: Assignment, running: Slot, path: Path) -> None:
+        """Make the bundle from the one that runs and what differs."""
+        from edgewise.bundle.delta_apply import apply_delta  # noqa: PLC0415 - zstandard is loaded for deltas only
+
+        url = f"{self._source.deltas_url}{running.sha256}-{found.image.sha256}.delta"
+        delta = path.with_suffix(".delta")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = bytearray()
+        with self._transport.get(url) as reply:
+            reply.check_status()
+            for chunk in reply.chunks():
+                data += chunk
+                if len(data) > found.image.length:
+                    raise EndlessDataError(f"{url}: more bytes than the bundle itself")
+        write_whole(delta, bytes(data))
+        try:
+            apply_delta(self.slots.bundle(running), delta, path, digest=found.image.sha256)
+        finally:
+            delta.unlink(missing_ok=True)
+
+
+def wait_s(
+    failures: int, retry_after_s: float | None, *, interval_s: float = POLL_S, jitter: float, uniform: float
+) -> float:
+    """Return how long to wait until the next poll: longer after each failure, never all devices at once.
+
+    `uniform` is random in [0, 1). A server's Retry-After is the least that is waited.
+
+    >>> wait_s(0, None, interval_s=60, jitter=0.5, uniform=0.5)
+    75.0
+    """
+    interval = min(MOST_WAIT_S, math.ldexp(interval_s, min(failures, 16)))
+    return max(interval, min(retry_after_s or 0.0, MOST_WAIT_S)) * (1 + jitter * uniform)
