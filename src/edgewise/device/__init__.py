@@ -1,1 +1,5 @@
-"""The device: trusts, updates, runs and falls back. Not in place yet."""
+"""The device: trusts, runs and meters. `Runtime` answers inferences; updates and fallbacks are not in place yet."""
+
+from edgewise.device.runtime import Answer, Runtime
+
+__all__ = ["Answer", "Runtime"]
