@@ -1,4 +1,4 @@
-"""Ours against the best peer of each column (issue 2, "Done when" 2 and 3). Pure: rows in, claims out."""
+"""Ours against the best peer of each column. Pure: rows in, claims out."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ SPEED_SHARE = 0.97  # of the fastest peer's speed, whatever that peer's accuracy
 FAST_SHARE = 2.0  # `--effort fast` may take this many times the yardstick's wall time
 YARDSTICK = "ort minmax"
 DEFAULT_SECONDS = {"mobilenetv2-imagenet": 90, "resnet8-cifar10": 20}
-# What issue 2 gives for orientation, at the default effort: (deciding figure, speed over fp32). The speeds
+# For orientation, at the default effort: (deciding figure, speed over fp32). The speeds
 # are from another processor (Zen 4) than most machines here.
 ORIENTATION = {
     "resnet8-cifar10": (0.012, 1.75),

@@ -30,7 +30,7 @@ class Known(msgspec.Struct, kw_only=True):
     """
 
     peaks: dict[tuple[str, float | None], FloatArray] = {}
-    """The magnitude each row of a region's weights is to represent, by region and smoothing."""
+    """The magnitude each row of a region's weights is to represent, by region and the alpha it was smoothed with."""
     ranges: dict[RangeKey, tuple[float, float]] = {}
 
 
@@ -83,7 +83,7 @@ def parameters_for(
             values = reconstructed[region.name]
         else:
             scale_x = None if dynamic else activation_grids[region.inputs[0]].scale
-            key = (region.name, plan.smooth_alpha)
+            key = (region.name, plan.smooth_alpha if region.name in smooth else None)
             if key not in known.peaks:
                 known.peaks[key] = weight_mse(rows, bits=8)
             values = quantize_rows(rows, weight_scale(known.peaks[key], plan, bias=bias, scale_x=scale_x))
