@@ -32,37 +32,37 @@ class Objects:
 
     async def head(self, path: str) -> Head:
         """Return size and ETag. Raises NotFoundError."""
-        with _wrapped(path):
+        with answering(path):
             meta = await obstore.head_async(self.store, path)
         etag = (meta["e_tag"] or f"{meta['size']}-{meta['last_modified'].timestamp()}").strip('"')
         return Head(size_bytes=meta["size"], etag=etag)
 
     async def read(self, path: str) -> bytes:
         """Return a whole file. Raises NotFoundError."""
-        with _wrapped(path):
+        with answering(path):
             return bytes(await (await obstore.get_async(self.store, path)).bytes_async())
 
     async def read_range(self, path: str, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield the bytes [start, stop) in pieces. Raises NotFoundError."""
         for first in range(start, stop, CHUNK_BYTES):
-            with _wrapped(path):
+            with answering(path):
                 end = min(first + CHUNK_BYTES, stop)
                 piece = bytes(await obstore.get_range_async(self.store, path, start=first, end=end))
             yield piece
 
     async def write(self, path: str, data: bytes | Path) -> None:
         """Write a whole file or nothing."""
-        with _wrapped(path):
+        with answering(path):
             await obstore.put_async(self.store, path, data)
 
     async def delete(self, path: str) -> None:
         """Take a file away; one that is not there is no fault."""
-        with contextlib.suppress(NotFoundError), _wrapped(path):
+        with contextlib.suppress(NotFoundError), answering(path):
             await obstore.delete_async(self.store, path)
 
     async def check(self) -> None:
         """See that the store answers."""
-        with contextlib.suppress(NotFoundError), _wrapped("."):
+        with contextlib.suppress(NotFoundError), answering("."):
             await obstore.head_async(self.store, "health/none")
 
 
@@ -86,12 +86,14 @@ def open_objects(url: str) -> Objects:
 
 
 @contextlib.contextmanager
-def _wrapped(path: str) -> Iterator[None]:
+def answering(path: str) -> Iterator[None]:
+    """Turn what an object store raises for a file into NotFoundError or StorageError."""
     try:
         yield
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {path}") from error
     except (BaseError, OSError) as error:
         raise StorageError(
-            f"the object store did not answer: {type(error).__name__}", next_step="see that it runs and can be written"
+            f"the object store did not answer for {path}: {type(error).__name__}",
+            next_step="see that it runs and can be written",
         ) from error
