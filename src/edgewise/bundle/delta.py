@@ -10,6 +10,7 @@ result is, and a result with another digest than the signed one never gets its n
 from __future__ import annotations
 
 import hashlib
+import mmap
 import struct
 from enum import StrEnum
 from typing import BinaryIO
@@ -29,6 +30,7 @@ MOST_DICTIONARY_BYTES = 64 << 20
 MOST_WINDOW_BYTES = 128 << 20
 LITERAL = -1
 WIDTHS = (1, 2, 4, 8)
+Buffer = bytes | mmap.mmap
 _LENGTH = struct.Struct("<I")
 
 
@@ -167,6 +169,16 @@ def gaps(segments: tuple[Segment, ...], size: int) -> list[tuple[int, int]]:
     if at < size:
         found.append((at, size))
     return found
+
+
+def left_over(old: Buffer, segments: tuple[Segment, ...]) -> bytes:
+    """Return the dictionary of the literal stream: what no difference is to, up to MOST_DICTIONARY_BYTES."""
+    rest = bytearray()
+    for start, end in gaps(segments, len(old)):
+        rest += old[start : min(end, start + MOST_DICTIONARY_BYTES - len(rest))]
+        if len(rest) >= MOST_DICTIONARY_BYTES:
+            break
+    return bytes(rest)
 
 
 def _refused(what: str) -> BundleError:

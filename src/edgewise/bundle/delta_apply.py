@@ -16,19 +16,17 @@ import zstandard
 from edgewise.bundle.delta import (
     BLOCK_BYTES,
     LITERAL,
-    MOST_DICTIONARY_BYTES,
     MOST_WINDOW_BYTES,
+    Buffer,
     Header,
     Method,
     Segment,
     check_payload,
-    gaps,
+    left_over,
     read_header,
 )
 from edgewise.bundle.replacing import replacing
 from edgewise.errors import BundleError, DigestError
-
-Buffer = bytes | mmap.mmap
 
 
 def apply_delta(old: Path, delta: Path, output: Path, *, digest: str) -> None:
@@ -86,7 +84,7 @@ def _made(old: Buffer, delta: BinaryIO, header: Header) -> Iterator[bytes]:
         literals.end()
         return
     changes = _Stream(streams[0], dictionary=b"")
-    literals = _Stream(streams[1], dictionary=_left_over(old, header.segments))
+    literals = _Stream(streams[1], dictionary=left_over(old, header.segments))
     for each in header.segments:
         if each.source == LITERAL:
             yield from literals.blocks(each.length)
@@ -106,15 +104,6 @@ def _added(old: Buffer, changes: _Stream, segment: Segment) -> Iterator[bytes]:
         before = np.frombuffer(old[at : at + len(block)], f"<u{width}")
         yield (before + change).tobytes()
         at += len(block)
-
-
-def _left_over(old: Buffer, segments: tuple[Segment, ...]) -> bytes:
-    rest = bytearray()
-    for start, end in gaps(segments, len(old)):
-        rest += old[start : min(end, start + MOST_DICTIONARY_BYTES - len(rest))]
-        if len(rest) >= MOST_DICTIONARY_BYTES:
-            break
-    return bytes(rest)
 
 
 class _Part(io.RawIOBase):

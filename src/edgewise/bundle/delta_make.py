@@ -25,12 +25,12 @@ from edgewise.bundle.delta import (
     Method,
     Segment,
     block_digests,
-    gaps,
+    left_over,
     pack,
 )
 from edgewise.bundle.read import Bundle
 from edgewise.bundle.tensors import item_bytes
-from edgewise.contracts.manifest import DType, TensorPlace
+from edgewise.contracts.manifest import TensorPlace
 from edgewise.errors import BundleError
 
 FULL_ABOVE = 0.7
@@ -84,7 +84,7 @@ def tensor_segments(old: bytes, new: bytes) -> tuple[Segment, ...]:
         match = known.get((variant, place.name)) or known.get((place.name,))
         if match is None or (match[0].dtype, match[0].shape) != (place.dtype, place.shape) or not place.size:
             continue
-        segment = Segment(place.size, match[1], _width(place.dtype))
+        segment = Segment(place.size, match[1], item_bytes(place.dtype))
         if not _is_worth_it(old, new, at, segment):
             continue
         if at > end:
@@ -105,10 +105,6 @@ def _tensors(data: bytes) -> list[tuple[str, TensorPlace, int]]:
             if variant.weights is not None
             for place in variant.tensors
         ]
-
-
-def _width(dtype: DType) -> int:
-    return item_bytes(dtype)
 
 
 def _is_worth_it(old: bytes, new: bytes, at: int, segment: Segment) -> bool:
@@ -132,12 +128,6 @@ def _by_tensors(old: bytes, new: bytes, segments: tuple[Segment, ...]) -> Candid
         compressed(bytes(literals), dictionary=left_over(old, segments)),
     )
     return _whole(Method.TENSORS, old, new, segments, streams)
-
-
-def left_over(old: bytes, segments: tuple[Segment, ...]) -> bytes:
-    """Return the dictionary of the literal stream: what no difference is to, up to MOST_DICTIONARY_BYTES."""
-    rest = b"".join(old[start:end] for start, end in gaps(segments, len(old)))
-    return rest[:MOST_DICTIONARY_BYTES]
 
 
 def differences(old: bytes, new: bytes, at: int, segment: Segment) -> Iterator[bytes]:

@@ -24,6 +24,8 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 _SERIALIZATION = {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": []}
 
+_UNREADABLE = (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError, RecursionError)
+
 
 def key_digest(key: Key) -> str:
     """Return the SHA-256 (hex) of a public key's PEM: how this format names a key."""
@@ -54,15 +56,23 @@ def check_model_signature(data: bytes, key: Key, digests: Mapping[str, str]) -> 
         envelope = msgspec.json.decode(data)["dsseEnvelope"]
         payload = base64.b64decode(envelope["payload"], validate=True)
         signature = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
-    except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise SignatureError(
             "the model signature cannot be read",
             required="a Sigstore bundle 0.3 around a DSSE envelope",
             next_step="do not use this bundle",
         ) from error
     verify(key, _encoding(payload), signature)
-    statement: dict[str, Any] = msgspec.json.decode(payload)
-    if statement != _statement(statement["subject"][0]["name"], digests):
+    try:
+        statement = msgspec.json.decode(payload)
+        name = statement["subject"][0]["name"]
+    except _UNREADABLE as error:
+        raise SignatureError(
+            "the key signed something else than files",
+            required="an in-toto statement that names them",
+            next_step="do not use this bundle",
+        ) from error
+    if statement != _statement(name, digests):
         raise DigestError(
             "the model signature is about other files",
             required="exactly the files of the bundle",

@@ -205,7 +205,10 @@ def patch(
         with Bundle.open(made) as found:
             if trusted:
                 found.verify(trusted)
-        made.replace(output)
+        try:
+            made.replace(output)
+        except OSError as error:
+            raise OutputError(f"{output}: {error.strerror}", next_step="choose another --output") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(f"sha256 {wanted}")

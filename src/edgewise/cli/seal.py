@@ -11,7 +11,8 @@ import typer
 from edgewise.cli import options
 from edgewise.cli.console import clean, print_document, stderr_console, stdout_kept
 from edgewise.cli.keys import PassphraseFile, model_key_of, passphrase_for
-from edgewise.contracts.manifest import version_numbers
+from edgewise.contracts.budget import Verdict
+from edgewise.contracts.manifest import Manifest, version_numbers
 from edgewise.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def seal(
 ) -> int:
     """Put a run's chosen variant, fp32 as the last resort, evidence and golden inputs into one signed file.
 
-    The verification of the run is taken along where there is one. The same run and key give the same bytes, but for
-    the OpenSSF model signature, which is random.
+    The verification of the run is taken along where there is one; one that did not pass is sealed with a warning. The
+    same run and key give the same bytes, but for the OpenSSF model signature, which is random.
     """
     named = label_of(output, product=product, version=version, security_floor=security_floor)
     _check_output(output)
@@ -97,6 +98,7 @@ def seal(
                 fallback=not no_fallback,
                 progress=progress,
             )
+    _warn(manifest, run)
     key_id = signers[0].public_key.keyid
     if json:
         print_document({"bundle": str(output), "digest": digest, "key_id": key_id, "manifest": manifest})
@@ -105,6 +107,17 @@ def seal(
         for word, text in (("bundle", str(output)), ("sha256", digest), ("key id", key_id), ("variants", variants)):
             print(f"{word:<9} {clean(text)}")
     return 0
+
+
+def _warn(manifest: Manifest, run: Path) -> None:
+    """Tell where a verification that did not pass was sealed."""
+    from rich.text import Text  # noqa: PLC0415
+
+    chosen = next(each for each in manifest.variants if each.name == manifest.chosen)
+    if chosen.verification in {Verdict.FAIL, Verdict.UNKNOWN}:
+        found = "failed" if chosen.verification is Verdict.FAIL else "did not come to a verdict"
+        text = f"the verification of {chosen.name} {found}; it is sealed all the same: see the report of {run}"
+        stderr_console().print(Text.assemble(("warning: ", "bold red"), clean(text)), soft_wrap=True)
 
 
 def label_of(output: Path, *, product: str | None, version: str | None, security_floor: str) -> Label:

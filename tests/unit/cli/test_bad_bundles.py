@@ -76,6 +76,10 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["bundle", "patch", "cut.edgewise", "good.delta", "-o", "n", "--key", "good.pub"],
         "another bundle",
     ),
+    "a patch onto a folder": (
+        ["bundle", "patch", "good.edgewise", "good.delta", "-o", "folder", "--key", "good.pub"],
+        "folder: ",
+    ),
     "a patch to another digest": (
         ["bundle", "patch", "good.edgewise", "good.delta", "-o", "n", "--digest", "0" * 64],
         "the signed one",

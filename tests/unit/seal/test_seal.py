@@ -182,6 +182,26 @@ def test_a_verification_is_taken_along_with_its_calibration(place: Path) -> None
     assert msgspec.convert(found["calibration"], type(chosen.calibration)) == chosen.calibration
 
 
+@pytest.mark.parametrize(
+    ("verdict", "said"), [("pass", ""), ("fail", "fp32 failed"), ("unknown", "fp32 did not come to a verdict")]
+)
+def test_a_verification_that_did_not_pass_is_said_aloud(
+    verdict: str, said: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["verify", "run"]) in {0, 1, 3}
+    document = next(place.glob("run/**/verification.json"))
+    found = msgspec.json.decode(document.read_bytes())
+    document.write_bytes(msgspec.json.encode(found | {"verdict": verdict}))
+    capsys.readouterr()
+    assert run(SEAL) == 0
+    err = capsys.readouterr().err
+    with Bundle.open(place / BUNDLE) as bundle:
+        assert bundle.manifest.variants[0].verification == verdict
+        chosen = bundle.manifest.chosen
+    assert ("warning: " in err) == bool(said)
+    assert said.replace("fp32", chosen) in err
+
+
 def test_a_verification_of_another_variant_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", "run"]) in {0, 1, 3}
     document = next(place.glob("run/**/verification.json"))

@@ -18,7 +18,7 @@ from edgewise.bundle.names import BOM, CARD, EVIDENCE, MANIFEST, MODEL_SIGNATURE
 from edgewise.bundle.rules import check_manifest
 from edgewise.bundle.tensors import read_tensor
 from edgewise.bundle.write import Source, encode_manifest, sealed_file, write_bundle
-from edgewise.contracts.budget import Verdict, judge
+from edgewise.contracts.budget import judge
 from edgewise.contracts.manifest import (
     GoldenOutputs,
     Manifest,
@@ -45,6 +45,7 @@ from edgewise.forge.tasks.base import Feeds, Task
 from edgewise.forge.tasks.choose import choose_task
 from edgewise.forge.tasks.user import is_user_task
 from edgewise.forge.verify.given import Given
+from edgewise.forge.verify.verdict import concluded
 from edgewise.runtimes import runtime
 from edgewise.runtimes.base import Session, TensorSpec
 
@@ -187,7 +188,7 @@ def _variant(
         recipe_digest=_sha256(recipe),
         figures=each.figures,
         verdicts=verdicts,
-        verdict=_concluded([verdict.verdict for verdict in verdicts]),
+        verdict=concluded(verdicts, ()),
         golden=outputs,
         drift=(drift,) if drift is not None else (),
     )
@@ -235,13 +236,6 @@ def _check_tells_apart(outputs: GoldenOutputs, data: bytes, *, name: str) -> Non
 
 def _ports(specs: Sequence[TensorSpec]) -> tuple[Port, ...]:
     return tuple(Port(name=each.name, dtype=each.dtype, shape=each.shape) for each in specs)
-
-
-def _concluded(verdicts: Sequence[Verdict]) -> Verdict:
-    for worst in (Verdict.FAIL, Verdict.UNKNOWN):
-        if worst in verdicts:
-            return worst
-    return Verdict.PASS
 
 
 def precision(recipe: Recipe) -> str:
