@@ -131,7 +131,7 @@ def test_a_delta_that_lies_is_refused(delta: bytes) -> None:
 
 
 def test_a_stream_that_gives_more_than_promised_is_cut_off() -> None:
-    """A bomb: a gigabyte of zeros in some kilobytes. No more of it is made than the header says."""
+    """A bomb: 64 MiB of zeros in some kilobytes. No more of it is made than the header says."""
     bomb = compressed(bytes(64 << 20))
     made = 0
 

@@ -45,7 +45,7 @@ def card(
         "## Limits",
         "",
         *(f"* {_plain(each)}" for each in run.warnings),
-        "* The figures hold for data like that of the splits above; the manifest's drift cut-offs watch for others.",
+        "* The figures hold for data like that of the splits above; the manifest's drift cut-offs tell others.",
         "",
         "## Machine",
         "",
