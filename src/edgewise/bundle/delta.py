@@ -126,20 +126,6 @@ def _check(header: Header) -> None:
         raise _refused(f"a dictionary of {header.old_size} bytes")
 
 
-def sound_bytes(file: BinaryIO) -> int:
-    """Return how many leading bytes of a delta, perhaps a part of one, are whole: where a download goes on.
-
-    Raises BundleError where not even the header is; then it starts again.
-    """
-    header = read_header(file)
-    for expected in header.blocks:
-        block = file.read(BLOCK_BYTES)
-        if hashlib.sha256(block).hexdigest() != expected:
-            file.seek(-len(block), 1)
-            break
-    return file.tell()
-
-
 def check_payload(file: BinaryIO, header: Header) -> None:
     """Check every block from here to the end and go back here.
 

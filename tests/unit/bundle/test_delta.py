@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgewise.bundle.delta import BLOCK_BYTES, MAGIC, Header, Method, Segment, pack, read_header, sound_bytes
+from edgewise.bundle.delta import BLOCK_BYTES, MAGIC, Header, Method, Segment, pack, read_header
 from edgewise.bundle.delta_apply import apply, apply_delta
 from edgewise.bundle.delta_make import candidates, compressed, make_delta
 from edgewise.errors import BundleError, DigestError, TrustError
@@ -57,18 +57,6 @@ def test_every_damaged_block_is_named(method: Method) -> None:
         damaged[start + number * BLOCK_BYTES] ^= 1
         with pytest.raises(DigestError, match=f"block {number} of the delta"):
             applied(OLD, bytes(damaged))
-
-
-def test_a_download_goes_on_behind_the_last_whole_block() -> None:
-    delta = FOUND[Method.PATCH]
-    start = len(delta) - read_header(io.BytesIO(delta)).payload_bytes
-    assert sound_bytes(io.BytesIO(delta)) == len(delta)
-    assert sound_bytes(io.BytesIO(delta[: start + BLOCK_BYTES + 5])) == start + BLOCK_BYTES
-    damaged = bytearray(delta)
-    damaged[start + BLOCK_BYTES + 9] ^= 1
-    assert sound_bytes(io.BytesIO(damaged)) == start + BLOCK_BYTES
-    with pytest.raises(BundleError):
-        sound_bytes(io.BytesIO(delta[:30]))
 
 
 def test_another_old_bundle_is_refused() -> None:
