@@ -290,6 +290,9 @@ class Command(StrEnum):
 class Rollout(Value, kw_only=True):
     """A rollout and where it is. Times are seconds of the server's clock (Unix time).
 
+    A product's first release is a rollout from itself to itself that was completed from the start: there is nothing to
+    compare it with.
+
     `stage` is the current stage's place, and `promoted` how many stages passed their gate. `stage_start_s` is None
     until the stage has started: before approval, devices of the stage are not served. While paused, the stage's
     clock stands still.
@@ -323,7 +326,7 @@ class Rollout(Value, kw_only=True):
             raise ValueError(f"the salt has {len(self.salt)} letters, required {SALT_LETTERS} or more")
         if self.from_release.product != self.to_release.product:
             raise ValueError(f"from {self.from_release.product} to {self.to_release.product}, required one product")
-        if self.from_release.digest == self.to_release.digest:
+        if self.from_release.digest == self.to_release.digest and self.state is not State.COMPLETED:
             raise ValueError("from and to are the same release")
         if not 1 <= len(self.stages) <= MOST_STAGES:
             raise ValueError(f"{len(self.stages)} stages, required 1 to {MOST_STAGES}")

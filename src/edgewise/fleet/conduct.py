@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from edgewise.contracts.rollout import Command, Event, Rollout, State
+from edgewise.contracts.rollout import Command, Event, Release, Rollout, State
 from edgewise.errors import ConflictError
 from edgewise.fleet.evidence import table
 from edgewise.fleet.ingest_evidence import BASELINE_MS, device_evidence, stage_starts
-from edgewise.fleet.rollouts import Moved, command, create, due, step
+from edgewise.fleet.rollouts import Moved, command, create, due, first, step
 from edgewise.fleet.store import audit, devices, rollouts, telemetry
 from edgewise.fleet.store.database import Database
 from edgewise.fleet.store.rollouts import ACTIVE, Kept
@@ -26,6 +27,33 @@ async def add(database: Database, connection: AsyncConnection, new: Rollout, *, 
     kept = await rollouts.add(connection, made, events, now_ms=now_ms)
     await _audit(database, connection, made, events, now_ms=now_ms)
     return kept
+
+
+async def begin(
+    database: Database, connection: AsyncConnection, release: Release, *, now_ms: int, actor: str, reason: str
+) -> Kept:
+    """Make a release what every device of its product runs. Raises ConflictError where something was rolled out."""
+    earlier = await rollouts.listed(connection, product=release.product)
+    if any(each.rollout.start_s is not None for each in earlier):
+        raise ConflictError(
+            f"{release.product} has been rolled out before",
+            required="a product that runs nowhere yet",
+            next_step="draft a rollout from the release that runs",
+        )
+    made, events = first(release, name=new_id(), salt=new_salt(), now_s=now_ms / 1000, actor=actor, reason=reason)
+    kept = await rollouts.add(connection, made, events, now_ms=now_ms)
+    await _audit(database, connection, made, events, now_ms=now_ms)
+    return kept
+
+
+def new_id() -> str:
+    """Return a name for a rollout."""
+    return secrets.token_hex(8)
+
+
+def new_salt() -> str:
+    """Return a salt that nobody can foresee: who is first is drawn anew each time."""
+    return secrets.token_hex(16)
 
 
 async def obey(

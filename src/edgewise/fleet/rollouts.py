@@ -11,9 +11,22 @@ from typing import NoReturn
 
 import msgspec
 
-from edgewise.contracts.rollout import Answer, Command, Decision, Event, EventKind, Rollout, State
+from edgewise.contracts.rollout import (
+    Answer,
+    Command,
+    Decision,
+    Event,
+    EventKind,
+    GatePolicy,
+    RateGate,
+    Release,
+    Rollout,
+    Stage,
+    State,
+)
+from edgewise.contracts.telemetry import REQUESTS
 from edgewise.errors import RolloutError
-from edgewise.fleet.evidence import Table
+from edgewise.fleet.evidence import CRASHES, Table
 from edgewise.fleet.gates import decide, hard_stop
 
 Moved = tuple[Rollout, tuple[Event, ...]]
@@ -83,6 +96,22 @@ def create(rollout: Rollout, *, now_s: float, actor: str) -> Moved:
             next_step="leave state, stage and times out of a new rollout",
         )
     return rollout, (_event(rollout, EventKind.CREATED, now_s, actor=actor),)
+
+
+def first(release: Release, *, name: str, salt: str, now_s: float, actor: str, reason: str = "") -> Moved:
+    """Return a product's first release as a rollout that is over: every device takes it, and no gate was asked."""
+    begun = Rollout(
+        id=name,
+        salt=salt,
+        from_release=release,
+        to_release=release,
+        stages=(Stage(name="first", share=1.0, bake_s=1),),
+        policy=GatePolicy(rates=(RateGate(events=CRASHES, trials=REQUESTS, margin=1.0),), report_s=1),
+        state=State.COMPLETED,
+        start_s=now_s,
+    )
+    kinds = (EventKind.CREATED, EventKind.STARTED, EventKind.COMPLETED)
+    return begun, tuple(_event(begun, kind, now_s, actor=actor, reason=reason) for kind in kinds)
 
 
 def _promote(rollout: Rollout, now_s: float) -> Moved:

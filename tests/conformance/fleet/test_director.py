@@ -92,20 +92,28 @@ def test_a_rollout_reaches_devices_and_so_does_its_end(backend: Backend, tmp_pat
     try:
         for version in ("1.0.0", "1.1.0"):
             publish(fleet, PRODUCT, version)
+        first = {"product": PRODUCT, "version": "1.0.0"}
+        assert fleet.http.post("/api/v1/rollouts/first", json=first, headers=fleet.operator).status_code == 201
+        assert awaited(fleet.url, tmp_path, "1.0.0") == "1.0.0", log.read_text()[-3000:]
         stage = {key: value for key, value in STAGE.items() if key != "share"}
         name = draft(fleet, PRODUCT, [stage | {"label": "canary", "bake_s": 600}])
         for command, canary in (("start", "1.1.0"), ("roll_back", "1.0.0")):
             assert order(fleet, name, command) == 200
-            until, found = time.monotonic() + 30, ""
-            while found != canary and time.monotonic() < until:
-                time.sleep(0.3)
-                found = polled(fleet.url, tmp_path)
-            assert found == canary, log.read_text()[-3000:]
+            assert awaited(fleet.url, tmp_path, canary) == canary, log.read_text()[-3000:]
             assert assigned(fleet.url, tmp_path, "other", frozenset()) == "1.0.0"
     finally:
         fleet.close()
         server.terminate()
         server.wait()
+
+
+def awaited(url: str, folder: Path, version: str) -> str:
+    """Poll until a canary finds this version, or time is up; return what it found last."""
+    until, found = time.monotonic() + 30, ""
+    while found != version and time.monotonic() < until:
+        time.sleep(0.3)
+        found = polled(url, folder)
+    return found
 
 
 def polled(url: str, folder: Path) -> str:

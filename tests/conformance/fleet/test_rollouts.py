@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from tests.conformance.fleet.clients import Fleet, bearer
@@ -105,6 +106,23 @@ class TestRollouts:
         assert fleet.http.post("/api/v1/rollouts", json=missing, headers=fleet.operator).status_code == 404
         other = fleet.token("operator", "vision")
         assert fleet.http.post("/api/v1/rollouts", json=body, headers=other).status_code == 404
+
+    def test_a_first_release_needs_no_gate_and_is_the_first_only_once(self, fleet: Fleet, product: str) -> None:
+        def first(version: str, headers: dict[str, str] = fleet.operator) -> httpx.Response:
+            body = {"product": product, "version": version}
+            return fleet.http.post("/api/v1/rollouts/first", json=body, headers=headers)
+
+        publish(fleet, product, "1.0.0")
+        assert first("1.0.0", fleet.token("viewer")).status_code == 403
+        assert first("1.0.0", fleet.token("operator", "vision")).status_code == 404
+        assert first("9.0.0").status_code == 404
+        made = first("1.0.0")
+        assert made.status_code == 201, made.text
+        assert made.json()["rollout"]["state"] == "completed"
+        assert kinds(fleet, made.json()["rollout"]["id"]) == ["created", "started", "completed"]
+        assert first("1.0.0").status_code == 409
+        publish(fleet, product, "1.1.0")
+        assert order(fleet, draft(fleet, product), "start") == 200
 
     def test_devices_that_stay_silent_never_promote(self, fleet: Fleet, product: str) -> None:
         Site(fleet, product, count=6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Annotated, Any
 
 import msgspec
@@ -36,6 +35,14 @@ class Draft(Value, kw_only=True):
     holdback: float = 0.05
 
 
+class First(Value, kw_only=True):
+    """A product's first release."""
+
+    product: Name
+    version: Name
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
 class Order(Value, kw_only=True):
     """Why a command is given; with a revision, only if nothing has changed since."""
 
@@ -53,8 +60,8 @@ async def draft(data: JSONBody[Draft], request: Request[Any, Any, Any], services
         after = await _release(connection, data.product, data.to_version)
         try:
             new = Rollout(
-                id=secrets.token_hex(8),
-                salt=secrets.token_hex(16),
+                id=conduct.new_id(),
+                salt=conduct.new_salt(),
                 from_release=before.contract,
                 to_release=after.contract,
                 stages=data.stages,
@@ -65,6 +72,23 @@ async def draft(data: JSONBody[Draft], request: Request[Any, Any, Any], services
         except ValueError as error:
             raise RolloutError(str(error)) from error
         return await conduct.add(services.database, connection, new, now_ms=now_ms, actor=operator.actor)
+
+
+@post("/api/v1/rollouts/first", opt={"access": Access.OPERATE}, security=OPERATOR_SECURITY, tags=["rollouts"])
+async def first(data: JSONBody[First], request: Request[Any, Any, Any], services: NamedDependency[Services]) -> Kept:
+    """Give a product its first release: every device takes it. Later ones need a rollout."""
+    operator = operator_of(request)
+    operator.sees(data.product, f"product {data.product}")
+    async with services.database.write() as connection:
+        release = await _release(connection, data.product, data.version)
+        return await conduct.begin(
+            services.database,
+            connection,
+            release.contract,
+            now_ms=services.clock(),
+            actor=operator.actor,
+            reason=data.reason,
+        )
 
 
 @post(
@@ -142,4 +166,4 @@ async def _release(connection: AsyncConnection, product: str, version: str) -> R
     return found
 
 
-ROUTES = (draft, order, listed, one, events)
+ROUTES = (draft, first, order, listed, one, events)
