@@ -6,8 +6,8 @@ ALL := forge,fleet,openvino,cluster,train,audio,text,docs,test
 .PHONY: demo test check bench docs
 demo: .venv/forge.stamp  ## the whole job on a small model that comes with the package
 	$(BIN)/edgewise demo
-test: .venv/all.stamp  ## every test, doctest and law, with coverage, a file at a time on each core
-	$(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile
+test: .venv/all.stamp  ## every test, doctest and law, with coverage, a file at a time on each core; threads of each would only wait for one another
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile
 check: .venv/all.stamp  ## style, types and import contracts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 bench: .venv/all.stamp  ## against other tools, each in an environment of its own

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise.contracts.budget import Budget, Verdict, holds, judge
@@ -34,9 +34,10 @@ def test_every_limit_asked_for_is_judged_once(budget: Budget, figures: Figures, 
 
 @given(budget=BUDGETS, figures=FIGURES, reference=FIGURES, factor=st.floats(1, 10))
 def test_a_wider_budget_never_breaks(budget: Budget, figures: Figures, reference: Figures, factor: float) -> None:
-    assume(holds(judge(budget, figures, reference)))
     wider = Budget(**{name: limit * factor for name, limit in budget.limits().items()})
-    assert holds(judge(wider, figures, reference))
+    before, after = judge(budget, figures, reference), judge(wider, figures, reference)
+    for narrow, wide in zip(before, after, strict=True):
+        assert wide.verdict is narrow.verdict or (narrow.verdict, wide.verdict) == (Verdict.FAIL, Verdict.PASS)
 
 
 @given(score=NUMBERS, limit=st.floats(1e-6, 1e6))
