@@ -1,4 +1,4 @@
-"""The device: trusts, runs and meters. `Runtime` answers inferences; updates and fallbacks are not in place yet."""
+"""The device: trusts, runs and meters. `Runtime` answers inferences, and says what each answer is."""
 
 from edgewise.device.runtime import Answer, Runtime
 

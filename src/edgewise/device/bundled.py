@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from edgewise.bundle.names import MANIFEST
@@ -13,16 +14,16 @@ from edgewise.bundle.read import decode_manifest
 from edgewise.bundle.tensors import read_tensor
 from edgewise.contracts.manifest import GoldenOutput, Manifest, Variant
 from edgewise.contracts.target import RuntimeName
+from edgewise.device.confidence import CLASSIFICATION, Believer
+from edgewise.device.ready import Ready
 from edgewise.device.session import BoundSession
 from edgewise.errors import BundleError, ExecutionError
+from edgewise.numerics.probabilities import are_probabilities
 from edgewise.runtimes.base import Array
 
 
-def open_variant(folder: Path, name: str | None, *, state: Sequence[tuple[str, str]]) -> tuple[BoundSession, str, str]:
-    """Return a checked session, the variant's name and the SHA-256 (hex) of the manifest.
-
-    None takes the chosen variant. Raises BundleError, ModelError and ExecutionError.
-    """
+def open_variant(folder: Path, name: str | None, *, state: Sequence[tuple[str, str]]) -> Ready:
+    """Return a checked variant, the chosen one where `name` is None. Raises BundleError, ModelError, ExecutionError."""
     data = _read(folder / MANIFEST)
     manifest = decode_manifest(data)
     variant = _variant(manifest, name or manifest.chosen)
@@ -30,14 +31,52 @@ def open_variant(folder: Path, name: str | None, *, state: Sequence[tuple[str, s
     shapes = {name: array.shape for name, array in samples[0].items()} if samples else {}
     session = BoundSession(folder / variant.model, threads=variant.threads, shapes=shapes, state=state)
     _check_golden(session, samples, folder, variant)
-    return session, variant.name, hashlib.sha256(data).hexdigest()
+    bundle = hashlib.sha256(data).hexdigest()
+    return Ready(
+        session,
+        variant=variant.name,
+        bundle=bundle,
+        identity=_identity(bundle, variant, manifest),
+        manifest=manifest,
+        believer=_believer(folder, manifest, variant),
+    )
+
+
+def _identity(bundle: str, variant: Variant, manifest: Manifest) -> bytes:
+    """Return the SHA-256 of the digests of bundle, variant and preprocessing."""
+    parts = (bundle.encode(), variant.name.encode(), msgspec.json.encode(manifest.preprocessing))
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
+
+
+def _believer(folder: Path, manifest: Manifest, variant: Variant) -> Believer | None:
+    """Return what reads a classifier's confidence; None for another task, or where nothing was fitted."""
+    fitted = variant.calibration.temperature is not None or variant.calibration.conformal
+    if manifest.postprocessing.kind != CLASSIFICATION or not fitted or not manifest.outputs:
+        return None
+    # A quantized softmax need not sum to 1: fp32's golden outputs tell which form the scores have.
+    reference = _variant_named(manifest, manifest.fallback)
+    output = manifest.outputs[0].name
+    data = _read(folder / reference.golden.path)
+    rows = [
+        read_tensor(data, golden.tensor).reshape(1, -1)
+        for sample in reference.golden.samples
+        for golden in sample
+        if golden.tensor.name == output
+    ]
+    stored = bool(rows) and all(are_probabilities(row) for row in rows)
+    return Believer(variant.calibration, output=output, stored=stored)
 
 
 def _variant(manifest: Manifest, name: str) -> Variant:
+    found = _variant_named(manifest, name)
+    if found.runtime is not RuntimeName.ONNXRUNTIME:
+        raise BundleError(f"variant {name!r} is for {found.runtime}", required="a variant for onnxruntime")
+    return found
+
+
+def _variant_named(manifest: Manifest, name: str) -> Variant:
     for each in manifest.variants:
         if each.name == name:
-            if each.runtime is not RuntimeName.ONNXRUNTIME:
-                raise BundleError(f"variant {name!r} is for {each.runtime}", required="a variant for onnxruntime")
             return each
     raise BundleError(
         f"the bundle has no variant {name!r}", required=f"one of {', '.join(each.name for each in manifest.variants)}"

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from edgewise.contracts.outcome import Outcome, OutcomeKind
+from edgewise.device.fallback.conservative import declared
+from edgewise.device.fallback.options import FallbackOptions
 from edgewise.device.meter import LatencyMeter
+from edgewise.device.ready import Ready, of_session
 from edgewise.device.session import BoundSession, Shapes
+from edgewise.device.tally import Tally
+from edgewise.device.watchdog import Watchdog
 from edgewise.errors import ExecutionError
 from edgewise.runtimes.base import Array
 
 Nanoseconds = Callable[[], int]
 """A monotonic clock."""
+
+LATE, CUT, NO_TIME = "late", "cut at the deadline", "no time left"
 
 
 class Answer(NamedTuple):
@@ -26,18 +34,22 @@ class Answer(NamedTuple):
 
 
 class Runtime:
-    """One variant, ready to answer; one thread at a time may use it."""
+    """Answers with one variant at a time; one thread at a time may use it."""
 
     def __init__(
-        self, session: BoundSession, *, variant: str, bundle: str | None, clock: Nanoseconds = time.perf_counter_ns
+        self, ready: Ready, *, fallback: FallbackOptions | None = None, clock: Nanoseconds = time.perf_counter_ns
     ) -> None:
-        """Answer with a session; see `open`."""
-        self.session = session
-        self.variant = variant
-        self.bundle = bundle
+        """Answer with a variant that is loaded; see `open`. Raises ConfigError where a fallback does not fit it."""
         self.latency = LatencyMeter()
-        """Of the inferences that were answered, deadline or not."""
+        """Of the inferences that the local model answered in time."""
+        self.tally = Tally()
+        """Outcomes and counters for telemetry."""
         self._clock = clock
+        self._options = fallback or FallbackOptions()
+        self._watchdog = Watchdog()
+        self.close = weakref.finalize(self, self._watchdog.close)
+        """Ends the threads; also done when the runtime is garbage."""
+        self.use(ready)
 
     @classmethod
     def open(
@@ -48,46 +60,106 @@ class Runtime:
         threads: int = 1,
         shapes: Shapes | None = None,
         state: Sequence[tuple[str, str]] = (),
+        fallback: FallbackOptions | None = None,
     ) -> Self:
         """Open an extracted bundle's folder, or a model file.
 
         A bundle's files must have been verified before. Its variant (the chosen one by default) says the threads,
         and is run on all golden inputs: ExecutionError where an output is beyond its tolerance. `threads` and
-        `shapes` are for model files. Raises BundleError, ModelError and ExecutionError.
+        `shapes` are for model files. Raises BundleError, ModelError, ExecutionError and ConfigError.
         """
         if not path.is_dir():
             session = BoundSession(path, threads=threads, shapes=shapes or {}, state=state)
             session.run_from({})  # the first run is slow
-            return cls(session, variant=variant or path.stem, bundle=None)
+            return cls(of_session(session, variant=variant or path.stem), fallback=fallback)
         # A process that runs a model file alone never loads the code of signatures behind the bundle's reader.
         from edgewise.device.bundled import open_variant  # noqa: PLC0415
 
-        session, name, digest = open_variant(path, variant, state=state)
-        return cls(session, variant=name, bundle=digest)
+        return cls(open_variant(path, variant, state=state), fallback=fallback)
+
+    def use(self, ready: Ready, *, degraded: str = "") -> None:
+        """Answer with another variant from now on, with its own temperature and thresholds.
+
+        `degraded` is the reason why it is not the one that is wanted, and makes its answers `local_degraded`.
+        Raises ConfigError where the declared fallback does not fit it; then nothing has changed.
+        """
+        conservative = self._options.conservative
+        answer = None if conservative is None else declared(conservative, ready)
+        self._ready, self._degraded, self._conservative = ready, degraded, answer
+        self._local = OutcomeKind.LOCAL_DEGRADED if degraded else OutcomeKind.LOCAL
+
+    @property
+    def ready(self) -> Ready:
+        """What answers now."""
+        return self._ready
+
+    @property
+    def session(self) -> BoundSession:
+        """That of what answers now."""
+        return self._ready.session
+
+    @property
+    def variant(self) -> str:
+        """The name of what answers now."""
+        return self._ready.variant
+
+    @property
+    def bundle(self) -> str | None:
+        """The digest of its bundle's manifest; None for a model file."""
+        return self._ready.bundle
 
     def infer(self, inputs: Mapping[str, Array], *, deadline_ms: float | None = None) -> Answer:
-        """Answer once. `deadline_ms` counts from this call; a late answer is given, with a slack below 0.
+        """Answer once. `deadline_ms` counts from this call, and is hard: a later result of the model is not given.
 
-        Without time left, or where the execution fails, the outcome is refused and says why.
+        The execution is cut shortly before; then, without time left, or where it fails, the outcome is the
+        conservative answer that was declared, else refused; its reason says why.
         """
         begin = self._clock()
         if deadline_ms is not None and not deadline_ms > 0:
-            return self._refused("no time left", deadline_ms)
+            return self._fallen(NO_TIME, deadline_ms)
         try:
-            outputs = self.session.run(inputs)
+            outputs, reason = self._run(inputs, deadline_ms), ""
         except ExecutionError as error:
-            taken_ms = (self._clock() - begin) / 1e6
-            return self._refused(error.found, None if deadline_ms is None else deadline_ms - taken_ms)
+            outputs, reason = {}, error.found
         taken_ms = (self._clock() - begin) / 1e6
-        self.latency.record(taken_ms)
         slack_ms = None if deadline_ms is None else deadline_ms - taken_ms
-        reason = "" if slack_ms is None or slack_ms >= 0 else "late"
-        return Answer(
-            outputs,
-            Outcome(kind=OutcomeKind.LOCAL, reason=reason, slack_ms=slack_ms, variant=self.variant, bundle=self.bundle),
-        )
+        if reason or (slack_ms is not None and slack_ms < 0):
+            return self._fallen(reason or LATE, slack_ms)
+        self.latency.record(taken_ms)
+        return self._answer(outputs, self._local, self._degraded, slack_ms)
 
-    def _refused(self, reason: str, slack_ms: float | None) -> Answer:
+    def _run(self, inputs: Mapping[str, Array], deadline_ms: float | None) -> Mapping[str, Array]:
+        session = self._ready.session
+        if deadline_ms is None:
+            return session.run(inputs)
+        self._watchdog.watch(session, (deadline_ms - self._options.reserved_ms(deadline_ms)) / 1e3)
+        try:
+            return session.run(inputs)
+        except ExecutionError as error:
+            if self._watchdog.has_cut:
+                raise ExecutionError(CUT) from error
+            raise
+        finally:
+            self._watchdog.release()
+
+    def _fallen(self, reason: str, slack_ms: float | None) -> Answer:
+        """Answer without a result of a model."""
         if slack_ms is not None and math.isnan(slack_ms):
             slack_ms = None
-        return Answer({}, Outcome(kind=OutcomeKind.REFUSED, reason=reason, slack_ms=slack_ms))
+        if self._conservative is not None:
+            return self._answer(self._conservative, OutcomeKind.CONSERVATIVE, reason, slack_ms)
+        return self._answer({}, OutcomeKind.REFUSED, reason, slack_ms)
+
+    def _answer(self, outputs: Mapping[str, Array], kind: OutcomeKind, reason: str, slack_ms: float | None) -> Answer:
+        self.tally.outcome(kind)
+        is_local = kind in {OutcomeKind.LOCAL, OutcomeKind.LOCAL_DEGRADED, OutcomeKind.CACHED}
+        return Answer(
+            outputs,
+            Outcome(
+                kind=kind,
+                reason=reason,
+                slack_ms=slack_ms,
+                variant=self._ready.variant if is_local else None,
+                bundle=self._ready.bundle if is_local else None,
+            ),
+        )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 
 from edgewise.errors import ExecutionError, ModelError
 from edgewise.runtimes.base import Array, TensorSpec
@@ -30,9 +32,12 @@ class BoundSession:
         """The arrays that the model reads, by name."""
         self._output_names = tuple(each.name for each in loaded.outputs)
         self._binding = self._native.io_binding()
+        self._options = onnxruntime.RunOptions()
+        self._options.log_severity_level = 4  # an execution that is cut is no error to print
         for name, array in self.inputs.items():
             self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         self._outputs: dict[str, Array] = {}
+        self._output_specs = loaded.outputs
         for spec in loaded.outputs:
             if None in spec.shape:  # its size may depend on the values: the runtime has to allocate it
                 self._binding.bind_output(spec.name, "cpu")
@@ -75,6 +80,22 @@ class BoundSession:
         for name, _ in self._state:
             self.inputs[name].fill(0)
 
+    def stop(self) -> None:
+        """Make an execution that is under way in another thread, and all to come, fail at the next operator."""
+        self._options.terminate = True
+
+    def allow(self) -> None:
+        """Take `stop` back."""
+        self._options.terminate = False
+
+    @property
+    def outputs(self) -> Mapping[str, tuple[tuple[int, ...] | None, np.dtype[Any]]]:
+        """Shape and type of each output; the shape is None where it depends on the input."""
+        return {
+            each.name: (None if None in each.shape else _shape(each, {}), np.dtype(each.dtype))
+            for each in self._output_specs
+        }
+
     def _put(self, name: str, array: Array) -> None:
         mine = self.inputs[name]
         if array.shape != mine.shape or array.dtype != mine.dtype:
@@ -85,7 +106,7 @@ class BoundSession:
 
     def _execute(self) -> dict[str, Array]:
         try:
-            self._native.run_with_iobinding(self._binding)
+            self._native.run_with_iobinding(self._binding, self._options)
         except REFUSALS as error:
             raise ExecutionError(f"ONNX Runtime could not run the model: {reason(error)}") from error
         if not self._has_open_outputs:

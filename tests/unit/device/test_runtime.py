@@ -56,15 +56,19 @@ def test_wrong_inputs_are_refused_and_leave_the_state_alone(tmp_path: Path) -> N
     assert runtime.latency.drain().count == 2
 
 
-def test_slack_is_what_the_clock_leaves(tmp_path: Path) -> None:
+def test_slack_is_what_the_clock_leaves_and_a_late_result_is_not_given(tmp_path: Path) -> None:
     opened = Runtime.open(saved(tmp_path), state=[("state", "sum")])
     ticks = iter([0, 3_000_000, 10_000_000, 18_000_000, 20_000_000])
-    runtime = Runtime(opened.session, variant="v", bundle=None, clock=lambda: next(ticks))
-    in_time, late = (runtime.infer(ONE, deadline_ms=5.0).outcome for _ in range(2))
-    assert (in_time.slack_ms, in_time.reason, in_time.kind) == (2.0, "", OutcomeKind.LOCAL)
-    assert (late.slack_ms, late.reason) == (-3.0, "late")
+    runtime = Runtime(opened.ready, clock=lambda: next(ticks))
+    in_time, late = (runtime.infer(ONE, deadline_ms=5.0) for _ in range(2))
+    assert (in_time.outcome.slack_ms, in_time.outcome.reason) == (2.0, "")
+    assert in_time.outcome.kind is OutcomeKind.LOCAL
+    assert (late.outcome.slack_ms, late.outcome.reason) == (-3.0, "late")
+    assert (late.outcome.kind, late.outputs, late.outcome.variant) == (OutcomeKind.REFUSED, {}, None)
     assert runtime.infer(ONE, deadline_ms=0.0).outcome.kind is OutcomeKind.REFUSED
-    assert runtime.latency.drain() == histogram_of([3.0, 8.0])
+    assert runtime.latency.drain() == histogram_of([3.0])
+    assert runtime.tally.drain() == ({OutcomeKind.LOCAL: 1, OutcomeKind.REFUSED: 2}, {})
+    assert runtime.tally.drain() == ({}, {})
 
 
 def test_open_sizes_must_be_given(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgewise.forge.tasks.base import Array, Task
-from edgewise.forge.tasks.divergence import are_probabilities, kl_rows, normalised_error
+from edgewise.forge.tasks.divergence import kl_rows, normalised_error
 from edgewise.forge.tasks.generic import Generic
+from edgewise.numerics.probabilities import are_probabilities
 
 VALUES = hnp.arrays(np.float32, hnp.array_shapes(max_dims=4, max_side=5), elements=st.floats(-1e3, 1e3, width=32))
 

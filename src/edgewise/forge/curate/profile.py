@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgewise.forge.data.labels import Labelled
 from edgewise.forge.tasks.base import Array, Feeds, Outputs, Task
 from edgewise.forge.tasks.classification import Classification
-from edgewise.forge.tasks.divergence import are_probabilities, log_probabilities
+from edgewise.numerics.probabilities import are_probabilities, log_probabilities
 from edgewise.runtimes.base import Session
 
 SIGNATURE = 256

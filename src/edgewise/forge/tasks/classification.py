@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.forge.tasks.base import Array, Feeds, Outputs, Score
-from edgewise.forge.tasks.divergence import are_probabilities, kl_rows, log_probabilities
+from edgewise.forge.tasks.divergence import kl_rows
+from edgewise.numerics.probabilities import are_probabilities, log_probabilities
 
 TOP = 5
 TOP5_CLASSES = 10

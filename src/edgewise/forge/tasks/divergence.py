@@ -10,35 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.forge.tasks.base import Array
-from edgewise.numerics import distance, statistics
-
-SUM_TOLERANCE = 1e-3
-"""How far a row of probabilities may be from summing to 1 (float16 softmax over 1,000 classes)."""
-PROBABILITY_FLOOR = 1e-6
-"""Added to stored probabilities: an 8-bit softmax has exact zeros, whose logarithm is not finite."""
+from edgewise.numerics import distance
+from edgewise.numerics.probabilities import are_probabilities, log_probabilities
 
 
 def comparable(reference: Array, candidate: Array) -> bool:
     """Return whether the candidate has the reference's shape and only finite values."""
     return reference.shape == candidate.shape and bool(np.isfinite(candidate).all())
-
-
-def are_probabilities(rows: Array) -> bool:
-    """Return whether every row (last axis) is non-negative and sums to 1: a softmax is in the graph."""
-    return bool((rows >= 0).all() and (np.abs(rows.sum(-1, dtype=np.float64) - 1) <= SUM_TOLERANCE).all())
-
-
-def log_probabilities(rows: Array, *, stored: bool) -> NDArray[np.float64]:
-    """Return log probabilities over the last axis, of logits or (`stored`) of probabilities.
-
-    Stored ones are lifted by PROBABILITY_FLOOR and renormalised: a quantized softmax neither sums
-    to 1 nor keeps small values.
-    """
-    values = np.asarray(rows, np.float64)
-    if not stored:
-        return statistics.log_softmax(values)
-    lifted = np.maximum(values, 0) + PROBABILITY_FLOOR
-    return np.asarray(np.log(lifted / lifted.sum(-1, keepdims=True)), np.float64)
 
 
 def kl_rows(reference: Array, candidate: Array) -> NDArray[np.float64]:

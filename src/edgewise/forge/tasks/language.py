@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from edgewise.errors import DataError, TaskError
 from edgewise.forge.tasks.base import Array, Feeds, Outputs, Score
-from edgewise.forge.tasks.divergence import are_probabilities, kl_rows, log_probabilities
+from edgewise.forge.tasks.divergence import kl_rows
+from edgewise.numerics.probabilities import are_probabilities, log_probabilities
 
 IDS = "input_ids"
 MASK = "attention_mask"

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from edgewise.errors import DataError, TaskError
 from edgewise.forge.tasks.base import Array, Feeds, Outputs, Score
-from edgewise.forge.tasks.divergence import are_probabilities, kl_rows, log_probabilities
+from edgewise.forge.tasks.divergence import kl_rows
 from edgewise.forge.tasks.vocabulary import Vocabulary
 from edgewise.numerics import statistics
+from edgewise.numerics.probabilities import are_probabilities, log_probabilities
 
 _NOT_IN_WORDS = re.compile(r"[^\w' ]+|_")
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edgewise.forge.tasks.base import Outputs
 from edgewise.forge.tasks.classification import Classification
-from edgewise.forge.tasks.divergence import are_probabilities, log_probabilities
 from edgewise.forge.verify.subject import Subject
+from edgewise.numerics.probabilities import are_probabilities, log_probabilities
 
 DoubleArray = NDArray[np.float64]
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from edgewise.contracts.verification import Finding, Grade
 from edgewise.forge.data.labels import has_integer_labels
 from edgewise.forge.tasks.base import Outputs
-from edgewise.forge.tasks.divergence import are_probabilities
 from edgewise.forge.verify.beliefs import Beliefs, DoubleArray, log_probabilities_of
 from edgewise.forge.verify.subject import Subject
 from edgewise.numerics.calibration_error import conformal_threshold, expected_calibration_error, fit_temperature
+from edgewise.numerics.probabilities import are_probabilities
 from edgewise.numerics.statistics import log_softmax
 
 TEMPERATURE, CONFORMAL = "agreement.temperature", "agreement.conformal"

@@ -14,13 +14,13 @@ from edgewise.contracts.verification import Cell, Depth, Finding, Grade, Section
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Dataset, Feeds
 from edgewise.forge.tasks.classification import Classification
-from edgewise.forge.tasks.divergence import are_probabilities, log_probabilities
 from edgewise.forge.verify import ood_data, ood_scores
 from edgewise.forge.verify.bounds import affordable, processor_seconds
 from edgewise.forge.verify.corruptions.modality import View, view_of
 from edgewise.forge.verify.exposed import expose
 from edgewise.forge.verify.ood_scores import Gaussians, Values
 from edgewise.forge.verify.subject import Subject
+from edgewise.numerics.probabilities import are_probabilities, log_probabilities
 from edgewise.runtimes.base import Session
 
 NAME, TITLE, NUMBER = "ood", "Out of distribution", 6
