@@ -75,7 +75,7 @@ class Envelope(Value, kw_only=True):
     """One window of one device, with one variant of one release.
 
     `boot` is new for every start of the device, `sequence` counts its envelopes from 0. `release` is the SHA-256 of
-    the bundle's manifest. `lost_windows` are earlier windows the device had to drop or thin out before it could send.
+    the bundle's manifest. `lost_windows` are earlier windows the device had to drop before it could send.
     """
 
     format_version: int = ENVELOPE_VERSION

@@ -7,7 +7,6 @@ poll; a refusal (TrustError, BundleError, InstallError) is reported.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,8 +26,6 @@ from edgewise.errors import (
     TransferError,
 )
 
-POLL_S = 300.0
-MOST_WAIT_S = 6 * 3600.0
 COPIES = 4
 """Of a bundle on the disk at most: two slots, each with the bundle and its files; a download takes a slot's share."""
 
@@ -137,17 +134,3 @@ class Updater:
             apply_delta(self.slots.bundle(running), delta, path, digest=found.image.sha256)
         finally:
             delta.unlink(missing_ok=True)
-
-
-def wait_s(
-    failures: int, retry_after_s: float | None, *, interval_s: float = POLL_S, jitter: float, uniform: float
-) -> float:
-    """Return how long to wait until the next poll: longer after each failure, never all devices at once.
-
-    `uniform` is random in [0, 1). A server's Retry-After is the least that is waited.
-
-    >>> wait_s(0, None, interval_s=60, jitter=0.5, uniform=0.5)
-    75.0
-    """
-    interval = min(MOST_WAIT_S, math.ldexp(interval_s, min(failures, 16)))
-    return max(interval, min(retry_after_s or 0.0, MOST_WAIT_S)) * (1 + jitter * uniform)

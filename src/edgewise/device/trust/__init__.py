@@ -5,7 +5,7 @@ root of trust that never comes from its own cache, a transport that cannot be sl
 a clock that does not go back, downloads that resume, and the director's say beside the image repository's.
 
 1. `pace`       how slow a server may be
-2. `transport`  HTTP GET over standard-library sockets, every byte under that guard
+2. `transport`  HTTP over standard-library sockets, every byte under that guard
 3. `fetcher`    the transport in the form that python-tuf asks for, with ETags for the timestamp
 4. `clock`      the latest time that was trusted
 5. `refusals`   each failure of python-tuf as one of our errors

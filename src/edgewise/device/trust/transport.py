@@ -1,4 +1,4 @@
-"""HTTP GET over the standard library's sockets, every received byte under a guard.
+"""HTTP over the standard library's sockets, every received byte under a guard.
 
 A client library bounds the wait for each read, not what an attacker does with many small ones: a
 header sent one byte every nine seconds holds it for days. Here the guard sits below the parser, at the
@@ -16,7 +16,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -35,8 +35,15 @@ SCHEMES = ("http", "https")
 IN_PATH = "/%:@!$&'()*+,;=~-._"
 
 
+class Sent(NamedTuple):
+    """What a POST carries."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
 class Reply:
-    """The answer to one GET: its status, its headers (lower case), its body as chunks."""
+    """The answer to one request: its status, its headers (lower case), its body as chunks."""
 
     def __init__(self, response: http.client.HTTPResponse, url: str, guard: Guard) -> None:
         """Wrap a response whose headers were read."""
@@ -55,6 +62,11 @@ class Reply:
         if self._response.length:
             raise _truncated(self.url, f"{self._response.length} bytes")
 
+    @property
+    def retry_after_s(self) -> float | None:
+        """What the server asked to wait."""
+        return _seconds(self.headers.get("retry-after", ""))
+
     def check_status(self) -> None:
         """Raise HttpStatusError for a status of 400 or more."""
         if self.status >= 400:
@@ -64,12 +76,12 @@ class Reply:
                 next_step="try again later; if it stays, check the repository's address",
             )
             error.status = self.status
-            error.retry_after_s = _seconds(self.headers.get("retry-after", ""))
+            error.retry_after_s = self.retry_after_s
             raise error
 
 
 class Transport:
-    """GET requests, one connection each."""
+    """Requests, one connection each."""
 
     def __init__(
         self,
@@ -110,6 +122,25 @@ class Transport:
             required="an address that answers",
             next_step="check the repository's address",
         )
+
+    @contextlib.contextmanager
+    def post(self, url: str, make: Callable[[str], Sent]) -> Iterator[Reply]:
+        """Send what `make` returns for the path with its query; give the reply, whatever its status.
+
+        `make` is called when the connection stands: what it gives has surely not been received where this fails
+        before. No redirect is followed. Raises as `get`.
+        """
+        guard = Guard(self._pace, self._clock)
+        with contextlib.closing(self._connection(url, guard)) as connection:
+            with _network(url):
+                connection.connect()
+            sent = make(_path(url))
+            headers = {**self._headers, **self._private_headers, **sent.headers}
+            with _network(url):
+                connection.request("POST", _request_target(url, connection), body=sent.body, headers=headers)
+                response = connection.getresponse()
+            with contextlib.closing(response):
+                yield Reply(response, url, guard)
 
     def _connection(self, url: str, guard: Guard) -> http.client.HTTPConnection:
         """Return a connection, not yet open, whose answers are read under the guard."""
@@ -163,16 +194,19 @@ def _redirected(url: str, location: str | None) -> str:
 
 
 def _request_target(url: str, connection: http.client.HTTPConnection) -> str:
-    """Return what stands in the request line: the path, or for an HTTP proxy the whole address.
+    """Return what stands in the request line: the path, or for an HTTP proxy the whole address."""
+    parts = urlsplit(url)
+    behind_proxy = parts.scheme == "http" and connection.host != parts.hostname
+    return f"http://{parts.netloc}{_path(url)}" if behind_proxy else _path(url)
 
-    What is percent-encoded already stays so; what an address cannot hold is encoded.
-    """
+
+def _path(url: str) -> str:
+    """Return the path with its query. What is percent-encoded already stays so; what no address holds is encoded."""
     parts = urlsplit(url)
     path = quote(parts.path or "/", safe=IN_PATH)
     if parts.query:
         path += f"?{quote(parts.query, safe=IN_PATH + '?')}"
-    behind_proxy = parts.scheme == "http" and connection.host != parts.hostname
-    return f"http://{parts.netloc}{path}" if behind_proxy else path
+    return path
 
 
 def _proxy(parts: SplitResult) -> SplitResult | None:
