@@ -51,24 +51,28 @@ class Updater:
         images: RepositoryClient,
         transport: Transport,
         quota_bytes: int,
-        trial: Callable[[Path], object] = try_bundle,
+        trial: Callable[[Slot], object] | None = None,
     ) -> None:
-        """Take the device's folder. `trial` tries what a folder holds, and raises where it must not count."""
+        """Take the device's folder. `trial` tries what a slot holds, and raises where it must not count."""
         self._folder = folder
         self._source = source
         self._director = director
         self._images = images
         self._transport = transport
         self._quota_bytes = quota_bytes
-        self._trial = trial
         self.slots = Slots(folder)
+        self._trial = trial or (lambda slot: try_bundle(self.slots.path(slot)))
 
     def update(self) -> Slot:
         """Bring the device to the release that it should run; return the slot, which is confirmed.
 
         Raises TransferError to be tried again, TrustError, BundleError, InstallError, WorkerError, ExecutionError.
         """
-        found = assignment(
+        return self.install(self.ask())
+
+    def ask(self) -> Assignment:
+        """Return what both repositories agree on for this device. Raises TransferError, TrustError, OutputError."""
+        return assignment(
             self._director,
             self._images,
             product=self._source.product,
@@ -76,6 +80,9 @@ class Updater:
             labels=self._source.labels,
             folder=self._folder,
         )
+
+    def install(self, found: Assignment) -> Slot:
+        """Fetch, try and confirm what was assigned, unless it runs already; raises as `update`."""
         state = self.slots.state()
         if state.running is not None and state.running.sha256 == found.image.sha256:
             return state.running
@@ -87,7 +94,7 @@ class Updater:
             )
         self._check_quota(found)
         slot = self.slots.fill(self._fetched(found, state.running), found.image.release, found.image.sha256)
-        self._trial(self.slots.path(slot))
+        self._trial(slot)
         self.slots.confirm(slot)
         return slot
 
