@@ -40,6 +40,7 @@ class Serving:
         self._clock = clock
         self._lock = threading.Lock()
         self._model: Model | None = None
+        self._closing = False
 
     @property
     def model(self) -> Model | None:
@@ -72,7 +73,9 @@ class Serving:
 
     def close(self, wait_s: float) -> None:
         """Begin no inference any more, and wait for the one that runs, `wait_s` at most."""
-        self._lock.acquire(timeout=wait_s)  # never released: who waits for it is refused or goes with the process
+        self._closing = True
+        if self._lock.acquire(timeout=wait_s):
+            self._lock.release()
 
     def _measure(self) -> None:
         if self._model is not None:
@@ -82,6 +85,8 @@ class Serving:
         if not self._lock.acquire(timeout=-1 if until_s is None else max(0.0, until_s - self._clock())):
             return _refused("no time left: others were before it")
         try:
+            if self._closing:
+                return _refused("the agent stops")
             if self._model is None:
                 return _refused("no bundle is installed yet")
             left_ms = None if until_s is None else (until_s - self._clock()) * 1000
