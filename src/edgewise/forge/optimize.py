@@ -29,6 +29,7 @@ from edgewise.forge.evidence import (
 from edgewise.forge.explore import Explored, Explorer
 from edgewise.forge.judge import HELD_INPUTS, Comparison, Reference, compare, refer
 from edgewise.forge.judges import Assignment, Judges, LocalJudges, PoolJudges, RayJudges
+from edgewise.forge.kept import KEPT, write_kept
 from edgewise.forge.measure.environment import cores, environment
 from edgewise.forge.measured import Shortlisted, measure_latency, with_footprint, with_latency
 from edgewise.forge.prepare import SPREAD, Prepared, prepare
@@ -243,6 +244,8 @@ class _Job:
         if explored.bench.equalised:  # what the recipe speaks about: verification compares the variant with it
             model = explored.bench.graph.model.SerializeToString(deterministic=True)
             write_atomically(self._output / ".edgewise" / "model" / "equalised.onnx", model)
+        if chosen is not None and chosen.recipe.regions:
+            write_kept(self._output / KEPT, explored.bench.kept(chosen.recipe))
         shutil.rmtree(self._output / ".edgewise" / "shortlist", ignore_errors=True)
         return Run(
             model=self._project.model.path,

@@ -16,6 +16,7 @@ from edgewise.forge.data.labels import Labelled, check_labels, has_integer_label
 from edgewise.forge.data.open import CALIBRATE, TEST, open_split
 from edgewise.forge.data.split import Subset
 from edgewise.forge.importing.sandbox import check_variant, import_model
+from edgewise.forge.kept import read_kept
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Task
 from edgewise.forge.tasks.choose import choose_task
@@ -111,6 +112,7 @@ def open_subject(given: Given, asked: Asked, *, work: Path, progress: Progress) 
         threads=given.threads,
         pairs=pairs,
         recipe=given.recipe,
+        kept=None if given.kept is None else read_kept(given.kept),
         equalised=equalised is not None,
         groups=None if groups is None else tuple(groups[at] for at in kept),
         budget=given.budget,
