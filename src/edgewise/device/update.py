@@ -55,7 +55,7 @@ class Updater:
     ) -> None:
         """Take the device's folder. `trial` tries what a slot holds, and raises where it must not count."""
         self._folder = folder
-        self._source = source
+        self.source = source
         self._director = director
         self._images = images
         self._transport = transport
@@ -75,9 +75,9 @@ class Updater:
         return assignment(
             self._director,
             self._images,
-            product=self._source.product,
-            device=self._source.device,
-            labels=self._source.labels,
+            product=self.source.product,
+            device=self.source.device,
+            labels=self.source.labels,
             folder=self._folder,
         )
 
@@ -115,7 +115,7 @@ class Updater:
             for other in incoming.iterdir():  # of an update that was overtaken
                 if found.image.sha256 not in other.name:
                     other.unlink()
-        if running is not None and self._source.deltas_url and not found.target.is_at(path):
+        if running is not None and self.source.deltas_url and not found.target.is_at(path):
             # A delta is never needed: where it is not there, or damaged, the whole bundle is.
             with contextlib.suppress(TransferError, DigestError, EndlessDataError, BundleError):
                 self._patched(found, running, path)
@@ -126,7 +126,7 @@ class Updater:
         """Make the bundle from the one that runs and what differs."""
         from edgewise.bundle.delta_apply import apply_delta  # noqa: PLC0415 - zstandard is loaded for deltas only
 
-        url = f"{self._source.deltas_url}{running.sha256}-{found.image.sha256}.delta"
+        url = f"{self.source.deltas_url}{running.sha256}-{found.image.sha256}.delta"
         delta = path.with_suffix(".delta")
         path.parent.mkdir(parents=True, exist_ok=True)
         data = bytearray()

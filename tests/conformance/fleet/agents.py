@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -12,6 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
+
+from edgewise.device.agent import client
+from edgewise.errors import AgentError
 
 COMMAND = (sys.executable, "-c", "from edgewise.cli import start; start()", "agent")
 
@@ -25,10 +29,12 @@ def agent(*arguments: str | Path, token: str = "") -> subprocess.CompletedProces
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """Return what the agent of a folder says, running or not."""
-    done = agent("status", "--json", "--folder", folder)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    """Return what the agent of a folder says, running or not; nothing before it has said anything."""
+    try:
+        found, runs = client.status(folder)
+    except AgentError:
+        return {}
+    return {"running": runs, **msgspec.to_builtins(found)}
 
 
 @contextlib.contextmanager

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.serving import Model, Serving
 from edgewise.device.agent.settings import Settings
 from edgewise.device.agent.status import LastPoll, Problem
-from edgewise.device.agent.tally import SIGNATURE_FAILURES, Tally
-from edgewise.device.slots import Slot, Slots, State
+from edgewise.device.slots import MOST_STARTS, Slot, Slots, State
 from edgewise.device.trial import Limits, try_bundle
 from edgewise.device.update import Updater
 from edgewise.errors import (
@@ -24,9 +24,6 @@ from edgewise.errors import (
     TransferError,
     TrustError,
 )
-
-UNKNOWN_VARIANT = "unknown"
-"""Reported of a release whose bundle never came far enough to name its variant."""
 
 log = logging.getLogger("edgewise.agent")
 
@@ -59,7 +56,7 @@ class Installer:
 
 
 def poll(
-    updater: Updater, installer: Installer, serving: Serving, tally: Tally, *, unix_s: Callable[[], float]
+    updater: Updater, installer: Installer, serving: Serving, counts: Counts, *, unix_s: Callable[[], float]
 ) -> Polled:
     """Poll once. What answers is another model afterwards, or the same as before; every error is told in the result."""
     release = None
@@ -84,9 +81,7 @@ def poll(
             failed=True,
         )
     except EdgewiseError as error:
-        tally.refused(error)
-        if release is not None and isinstance(error, SIGNATURE_FAILURES):
-            tally.about(release.digest, UNKNOWN_VARIANT, signature_failures=1)
+        counts.refused(error, None if release is None else release.digest)
         problem = Problem.of(error, int(unix_s()))
         log.warning("refused", extra={"kind": problem.kind, "reason": problem.found})
         return Polled(LastPoll(at_unix_s=problem.at_unix_s, result="refused", problem=problem))
@@ -104,48 +99,49 @@ def _drop_damaged(slots: Slots, *, floor: str) -> None:
             slots.drop()
 
 
-def start(slots: Slots, serving: Serving, tally: Tally, *, floor: str) -> list[EdgewiseError]:
-    """Let the confirmed bundle answer, or the one before; return what was wrong on the way.
+def start(slots: Slots, serving: Serving, counts: Counts, *, floor: str) -> list[EdgewiseError]:
+    """Let the confirmed bundle answer, or the one before; return what was wrong on the way, which is counted.
 
     Without a bundle that can run the agent goes on, and the next poll brings one. Raises OutputError.
     """
     problems: list[EdgewiseError] = []
+
+    def note(error: EdgewiseError, release: str | None = None) -> None:
+        counts.refused(error, release)
+        problems.append(error)
+
     try:
         slots.state()
     except SlotError as error:
-        problems.append(error)
+        note(error)
         slots.set_aside()
     while slots.state().running is not None:
         before = slots.state()
         try:
             slot = slots.boot(floor=floor)
         except (InstallError, TrustError) as error:
-            problems.append(error)
+            note(error)
             break
-        problems += _left_behind(slots, before, slot, tally, floor=floor)
+        if before.running is not None and before.running != slot:
+            note(_why_left(slots, before, before.running, floor=floor), before.running.release.digest)
+            if before.starts >= MOST_STARTS:
+                counts.given_up(before.running.release.digest)
         try:
             serving.swap(Model.open(slot, slots.path(slot)))
         except (InputError, ExecutionError) as error:  # the next start of it counts: it goes back in the end
-            problems.append(error)
+            note(error)
         else:
             break
     return problems
 
 
-def _left_behind(slots: Slots, before: State, slot: Slot, tally: Tally, *, floor: str) -> list[EdgewiseError]:
-    """Report why the slot that ran before is not the one that was started."""
-    left = before.running
-    if left is None or left == slot:
-        return []
+def _why_left(slots: Slots, before: State, left: Slot, *, floor: str) -> EdgewiseError:
+    """Return why the slot that ran before is not the one that was started."""
     name = f"{left.release.product} {left.release.version}"
-    if left.sha256 in slots.state().given_up and left.sha256 not in before.given_up:
-        tally.about(left.release.digest, UNKNOWN_VARIANT, crash_loop=True)
-        return [GivenUpError(f"{name} crashed here at every start", next_step=f"{slot.release.version} runs again")]
+    if before.starts >= MOST_STARTS:
+        return GivenUpError(f"{name} crashed here at every start", next_step="the bundle before it runs again")
     try:
         slots.check(left, floor=floor)
     except EdgewiseError as error:
-        tally.refused(error)
-        if isinstance(error, SIGNATURE_FAILURES):
-            tally.about(left.release.digest, UNKNOWN_VARIANT, signature_failures=1)
-        return [error]
-    return []
+        return error
+    return SlotError(f"the files of {name} could not be read at the start, and can be now", next_step="check the disk")

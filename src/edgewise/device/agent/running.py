@@ -11,18 +11,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
+from edgewise.device.agent import ending, labels
 from edgewise.device.agent import schedule as due
 from edgewise.device.agent import status as statuses
-from edgewise.device.agent.enrolment import Enrolment, client
+from edgewise.device.agent.counts import Counts
+from edgewise.device.agent.enrolment import Enrolment, Identity, client, keep_labels
 from edgewise.device.agent.enrolment import load as load_enrolment
 from edgewise.device.agent.folder import SOCKET, alone
 from edgewise.device.agent.http_ import LocalServer
 from edgewise.device.agent.polling import Installer, poll, start
+from edgewise.device.agent.reporting import Reports
 from edgewise.device.agent.schedule import Action, Pace, Schedule
 from edgewise.device.agent.serving import Serving
 from edgewise.device.agent.settings import MIB, Settings, parse_listen
 from edgewise.device.agent.status import Problem, Status
-from edgewise.device.agent.tally import Tally
 from edgewise.device.slots import Slots
 from edgewise.device.trust import pace as transfers
 from edgewise.device.trust.director import known_floor
@@ -58,26 +62,23 @@ class Agent:
         self._identity = identity
         self._settings = settings
         self._listen = parse_listen(listen or f"unix:{folder.resolve() / SOCKET}")
-        self._tally = Tally(lambda: time.time_ns() // 1_000_000)
-        self._serving = Serving(self._tally)
+        self._enrolment = enrolment
+        self._reports = Reports(folder, enrolment, window_s=settings.report_s)
+        self._counts = Counts(self._reports.collector)
+        self._serving = Serving(self._counts)
         self._transport = Transport(transfers.Pace())
         self._director = client(folder, identity.server, enrolment.roots, self._transport, director=True)
         self._installer = Installer(Slots(folder), settings)
         self._updater = Updater(
             folder,
-            Source(
-                product=identity.product,
-                device=identity.device,
-                labels=frozenset(identity.labels),
-                deltas_url=f"{identity.server}/repository/deltas/",
-            ),
+            _source(identity),
             director=self._director,
             images=client(folder, identity.server, enrolment.roots, self._transport),
             transport=self._transport,
             quota_bytes=settings.quota_mib * MIB,
             trial=self._installer,
         )
-        self._pace = Pace(interval_s=identity.poll_interval_s, jitter=identity.poll_jitter, report_s=settings.report_s)
+        self._pace = Pace(interval_s=identity.poll_interval_s, jitter=identity.poll_jitter)
         self._schedule: Schedule | None = None
         before = statuses.kept(folder)
         self._last_poll = before.last_poll if before else None
@@ -87,9 +88,11 @@ class Agent:
 
     def run(self) -> None:
         """Start what was confirmed, then do what is due, until stopped."""
-        slots = self._updater.slots
-        for problem in start(slots, self._serving, self._tally, floor=self._floor()):
-            self._refused(problem)
+        if ending.begun(self._folder):
+            self._counts.crashed()
+        for problem in start(self._updater.slots, self._serving, self._counts, floor=self._floor()):
+            self._last_refusal = Problem.of(problem, int(time.time()))
+            log.warning("refused", extra={"kind": self._last_refusal.kind, "reason": problem.found})
         server = LocalServer(
             self._listen,
             self._serving,
@@ -101,6 +104,7 @@ class Agent:
         self._schedule = due.begun(
             self._pace, now=time.monotonic(), uniform=_uniform(), installed=self._serving.model is not None
         )
+        self._reports.begin(self._serving.measure)
         with server, contextlib.suppress(Stopped):
             log.info("serving", extra={"listen": str(server.listen), "device": self._identity.device})
             statuses.keep(self._folder, self.status())
@@ -116,10 +120,9 @@ class Agent:
             case Action.POLL:
                 self._schedule = self._poll(schedule)
                 statuses.keep(self._folder, self.status())
-            case Action.REPORT:
-                self._serving.measure()
-                self._tally.windows()
-                self._schedule = due.reported(schedule, self._pace, now=now)
+            case Action.LABELS:
+                self._ask_labels()
+                self._schedule = due.labelled(schedule, now=time.monotonic(), uniform=_uniform())
             case Action.HEALTHY:
                 self._updater.slots.healthy()
                 self._schedule = due.healthy(schedule)
@@ -127,7 +130,7 @@ class Agent:
                 time.sleep(min(due.until(schedule, now), 3600.0))
 
     def _poll(self, schedule: Schedule) -> Schedule:
-        done = poll(self._updater, self._installer, self._serving, self._tally, unix_s=time.time)
+        done = poll(self._updater, self._installer, self._serving, self._counts, unix_s=time.time)
         self._last_poll = done.last
         if done.last.result == "refused":
             self._last_refusal = done.last.problem
@@ -145,9 +148,18 @@ class Agent:
         )
         return due.swapped(after, now=now) if done.last.result == "updated" else after
 
-    def _refused(self, error: EdgewiseError) -> None:
-        self._last_refusal = Problem.of(error, int(time.time()))
-        log.warning("refused", extra={"kind": self._last_refusal.kind, "reason": error.found})
+    def _ask_labels(self) -> None:
+        """Take over labels that an operator has changed; where the server is not reached those known stay."""
+        try:
+            found = labels.ask(self._enrolment, self._transport)
+        except EdgewiseError as error:
+            log.warning("labels not asked", extra={"reason": error.found})
+            return
+        if found != self._identity.labels:
+            self._identity = msgspec.structs.replace(self._identity, labels=found)
+            self._updater.source = _source(self._identity)
+            keep_labels(self._folder, self._identity)
+            log.info("labelled", extra={"labels": list(found)})
 
     def _floor(self) -> str:
         return known_floor(self._folder, self._identity.product)
@@ -155,9 +167,11 @@ class Agent:
     def _stop(self) -> None:
         """Let what was begun end, note that it worked, and write the last status."""
         self._serving.close(GRACE_S)
+        self._reports.end(GRACE_S)
         if self._serving.model is not None:
             self._updater.slots.healthy()
         statuses.keep(self._folder, self.status())
+        ending.ended(self._folder)
         log.info("stopped")
 
     def status(self) -> Status:
@@ -186,11 +200,21 @@ class Agent:
             last_success_unix_s=self._last_success,
             poll_failures=self._schedule.failures if self._schedule else 0,
             next_poll_s=round(max(0.0, self._schedule.poll_s - time.monotonic()), 1) if self._schedule else 0.0,
-            refusals=dict(self._tally.total_refusals),
+            refusals=dict(self._counts.refusals),
             last_refusal=self._last_refusal,
-            outcomes=dict(self._tally.total_outcomes),
-            latency_ms=statuses.latency_of(self._tally.total_latency),
+            outcomes=dict(self._counts.outcomes),
+            latency_ms=statuses.latency_of(self._counts.latency),
+            reporting=self._reports.state,
         )
+
+
+def _source(identity: Identity) -> Source:
+    return Source(
+        product=identity.product,
+        device=identity.device,
+        labels=frozenset(identity.labels),
+        deltas_url=f"{identity.server}/repository/deltas/",
+    )
 
 
 def _uniform() -> float:

@@ -14,6 +14,8 @@ from edgewise.device.waiting import wait_s
 
 HEALTHY_AFTER_S = 20.0
 """A bundle that has answered for so long since it was started is no crash loop."""
+LABELS_S = 1800.0
+"""An operator's change of labels is known here after one to two of this."""
 MOST_INTERVAL_S, MOST_JITTER = 24 * 3600.0, 10.0
 
 
@@ -21,24 +23,23 @@ class Action(StrEnum):
     """What is due."""
 
     POLL = "poll"
-    REPORT = "report"
+    LABELS = "labels"
     HEALTHY = "healthy"
     WAIT = "wait"
 
 
 class Pace(Value, kw_only=True):
-    """How often the server wants to be asked, and how often the device reports."""
+    """How often the server wants to be asked."""
 
     interval_s: float
     jitter: float
-    report_s: float
 
 
 class Schedule(Value, kw_only=True):
     """When things are due; None where nothing is."""
 
     poll_s: float
-    report_s: float
+    labels_s: float
     healthy_s: float | None = None
     failures: int = 0
     """Polls in a row that failed."""
@@ -53,7 +54,7 @@ def begun(pace: Pace, *, now: float, uniform: float, installed: bool) -> Schedul
     first = uniform * pace.interval_s if installed else 0.0
     return Schedule(
         poll_s=now + first,
-        report_s=now + pace.report_s * uniform,
+        labels_s=now + first,
         healthy_s=now + HEALTHY_AFTER_S if installed else None,
     )
 
@@ -70,10 +71,10 @@ def until(schedule: Schedule, now: float) -> float:
 
 
 def _first(schedule: Schedule) -> tuple[float, Action]:
-    found = [(schedule.poll_s, Action.POLL), (schedule.report_s, Action.REPORT)]
+    found = [(schedule.labels_s, Action.LABELS), (schedule.poll_s, Action.POLL)]
     if schedule.healthy_s is not None:
         found.append((schedule.healthy_s, Action.HEALTHY))
-    return min(found)
+    return min(found, key=lambda each: each[0])
 
 
 def polled(
@@ -95,15 +96,15 @@ def healthy(schedule: Schedule) -> Schedule:
     return msgspec.structs.replace(schedule, healthy_s=None)
 
 
-def reported(schedule: Schedule, pace: Pace, *, now: float) -> Schedule:
-    """Return the schedule after a report."""
-    return msgspec.structs.replace(schedule, report_s=now + pace.report_s)
+def labelled(schedule: Schedule, *, now: float, uniform: float) -> Schedule:
+    """Return the schedule after the device asked for its labels."""
+    return msgspec.structs.replace(schedule, labels_s=now + LABELS_S * (1 + uniform))
 
 
 def paced(pace: Pace, interval: str | None, jitter: str | None) -> Pace:
     """Return the pace that a server's headers ask for; what is no sensible number changes nothing.
 
-    >>> paced(Pace(interval_s=300, jitter=1, report_s=60), "60", "nan").interval_s
+    >>> paced(Pace(interval_s=300, jitter=1), "60", "nan").interval_s
     60.0
     """
     return msgspec.structs.replace(

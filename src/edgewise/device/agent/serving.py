@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edgewise.contracts.outcome import Outcome, OutcomeKind
-from edgewise.device.agent.tally import Tally
+from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.tensors import Specs
-from edgewise.device.runtime import Answer, Runtime
+from edgewise.device.runtime import NO_TIME, Answer, Runtime
 from edgewise.device.slots import Slot
 from edgewise.runtimes.base import Array
 
@@ -34,9 +34,9 @@ class Model:
 class Serving:
     """One model at a time, used by one thread at a time; the others wait, at most until their deadline."""
 
-    def __init__(self, tally: Tally, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, counts: Counts, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin without a model. `clock` is monotonic, in seconds."""
-        self._tally = tally
+        self._counts = counts
         self._clock = clock
         self._lock = threading.Lock()
         self._model: Model | None = None
@@ -51,23 +51,31 @@ class Serving:
         """Let another model answer from the next inference on."""
         with self._lock:
             self._measure()
-            self._model = model
-            self._tally.begin(model.slot.release.digest, model.runtime.variant)
+            before, self._model = self._model, model
+            self._counts.running(model.slot.release.digest, model.runtime.variant)
+        if before is not None:
+            before.runtime.close()
 
     def infer(self, inputs: Mapping[str, Array], *, until_s: float | None = None) -> Answer:
         """Answer once, with arrays of the caller's own. `until_s` is the deadline, on this object's clock."""
-        answer = self._answer(inputs, until_s)
-        self._tally.answered(answer.outcome)
-        return answer
+        if not self._lock.acquire(timeout=-1 if until_s is None else max(0.0, until_s - self._clock())):
+            return Answer({}, self.refuse(f"{NO_TIME}: others were before it"))
+        try:
+            if self._closing or self._model is None:
+                return Answer({}, self.refuse("the agent stops" if self._closing else "no bundle is installed yet"))
+            left_ms = None if until_s is None else (until_s - self._clock()) * 1000
+            found = self._model.runtime.infer(inputs, deadline_ms=left_ms)
+            return Answer({name: array.copy() for name, array in found.outputs.items()}, found.outcome)
+        finally:
+            self._lock.release()
 
     def refuse(self, reason: str) -> Outcome:
-        """Count a request that came to no inference, and return its outcome."""
-        outcome = Outcome(kind=OutcomeKind.REFUSED, reason=reason)
-        self._tally.answered(outcome)
-        return outcome
+        """Count a request that comes to no inference, and return its outcome."""
+        self._counts.turned_away()
+        return Outcome(kind=OutcomeKind.REFUSED, reason=reason)
 
     def measure(self) -> None:
-        """Hand the latencies since the last call over to the tally."""
+        """Hand what was measured since the last call over to the counts."""
         with self._lock:
             self._measure()
 
@@ -79,22 +87,5 @@ class Serving:
 
     def _measure(self) -> None:
         if self._model is not None:
-            self._tally.measured(self._model.runtime.latency.drain())
-
-    def _answer(self, inputs: Mapping[str, Array], until_s: float | None) -> Answer:
-        if not self._lock.acquire(timeout=-1 if until_s is None else max(0.0, until_s - self._clock())):
-            return _refused("no time left: others were before it")
-        try:
-            if self._closing:
-                return _refused("the agent stops")
-            if self._model is None:
-                return _refused("no bundle is installed yet")
-            left_ms = None if until_s is None else (until_s - self._clock()) * 1000
-            found = self._model.runtime.infer(inputs, deadline_ms=left_ms)
-            return Answer({name: array.copy() for name, array in found.outputs.items()}, found.outcome)
-        finally:
-            self._lock.release()
-
-
-def _refused(reason: str) -> Answer:
-    return Answer({}, Outcome(kind=OutcomeKind.REFUSED, reason=reason))
+            runtime = self._model.runtime
+            self._counts.measured(runtime.latency.drain(), *runtime.tally.drain())

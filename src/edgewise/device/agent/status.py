@@ -43,6 +43,15 @@ class LastPoll(Value, kw_only=True):
     problem: Problem | None = None
 
 
+class Reporting(Value, kw_only=True):
+    """Telemetry: windows that wait to be sent (None where the disk cannot be read), and what is in the way."""
+
+    waiting: int | None
+    sent: int
+    dropped: int
+    problem: str
+
+
 class Latency(Value, kw_only=True):
     """Milliseconds of the inferences since the agent began; None while there are none."""
 
@@ -81,6 +90,7 @@ class Status(Value, kw_only=True):
     last_refusal: Problem | None
     outcomes: dict[OutcomeKind, int]
     latency_ms: Latency
+    reporting: Reporting
 
 
 def latency_of(histogram: Histogram) -> Latency:
