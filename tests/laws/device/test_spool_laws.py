@@ -20,7 +20,7 @@ from tests.unit.device.uplink.devices import window
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), st.lists(st.sampled_from(["int8", "w4"]), min_size=1, max_size=6)),
+        st.tuples(st.just("put"), st.lists(st.sampled_from(["int8", "w4", "w8"]), min_size=1, max_size=6)),
         st.tuples(st.just("claim"), st.integers(1, 8)),
         st.tuples(st.just("acknowledge"), st.integers(0, 8)),
         st.tuples(st.just("take back"), st.integers(0, 8)),
@@ -31,7 +31,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(STEPS)
 def test_every_window_is_held_acknowledged_or_counted_as_lost(steps: list[tuple[str, object]]) -> None:
     taken: list[Envelope] = []
@@ -39,7 +39,7 @@ def test_every_window_is_held_acknowledged_or_counted_as_lost(steps: list[tuple[
     known: dict[tuple[str, int], bytes] = {}
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(spools, "LEAST_LIMIT_BYTES", 0)
-        limit = 9_000  # about eight windows
+        limit = 4_000  # about three windows
         spool = Spool.open(Path(folder), limit_bytes=limit)
         claimed: list[spools.Claimed] = []
         for step, given_value in steps:
@@ -103,3 +103,13 @@ def test_a_merged_window_adds_up_to_the_two(first: Envelope, second: Envelope) -
         min(first.start_unix_ms, second.start_unix_ms),
         max(first.end_unix_ms, second.end_unix_ms),
     )
+
+
+def test_a_dropped_window_passes_on_the_losses_that_it_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spools, "LEAST_LIMIT_BYTES", 0)
+    spool = Spool.open(tmp_path, limit_bytes=4_000)
+    for number in range(40):
+        spool.put([window(number, variant=f"v{number}")])
+    told = [decode_envelope(each.document) for each in spool.claim(most=99, most_bytes=1 << 20)]
+    assert len(told) + sum(each.lost_windows for each in told) + spool.held().lost_windows == 40
+    spool.close()
