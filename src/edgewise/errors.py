@@ -23,7 +23,6 @@
     |   +-- QuotaError               larger than the device's quota
     |   +-- GivenUpError             it crashed at every start
     |   +-- SlotError                a slot's files or the state cannot be used
-    +-- AgentError               the agent of a device: not enrolled, enrolled already, running or not (exit 1)
     +-- MissingSignaturesError   a change of the repository is staged until others sign it (exit 1)
     +-- TrustError               refused for security; what was trusted before stays (exit 1)
     |   +-- SignatureError           too few valid signatures, or by keys that nobody trusts
@@ -41,6 +40,7 @@
     |   +-- HttpStatusError          the server answered with an error
     |   +-- SlowRetrievalError       slower than the minimum, or past the deadline
     |   +-- TruncatedError           fewer bytes than the server promised
+    |   +-- MalformedReplyError      the server answered with something else than its protocol says
     +-- StorageError             the fleet's database or object store did not answer (exit 1)
     +-- FleetError               the fleet server refuses a request (exit 1)
         +-- UnauthenticatedError     nobody known sent it
@@ -178,10 +178,6 @@ class SlotError(InstallError):
     """The files of a slot, or the state, cannot be used."""
 
 
-class AgentError(EdgewiseError):
-    """A device's agent cannot do what is asked: not enrolled, enrolled already, running already or not running."""
-
-
 class KeyFileError(InputError):
     """A key file cannot be read, is of another kind, or has another passphrase."""
 
@@ -260,6 +256,10 @@ class SlowRetrievalError(TransferError):
 
 class TruncatedError(TransferError):
     """A transfer ended before the length that the server promised."""
+
+
+class MalformedReplyError(TransferError):
+    """A server answered with something else than its protocol says."""
 
 
 class StorageError(EdgewiseError):

@@ -39,6 +39,14 @@ SHADOW_COMPARED = "shadow_compared"
 """Counter: inputs that the old and the new variant both answered."""
 SHADOW_DISAGREED = "shadow_disagreed"
 """Counter: those of them whose top answers differ."""
+CACHE_HITS = "cache_hits"
+"""Counter: inputs whose answer was kept."""
+CACHE_MISSES = "cache_misses"
+"""Counter: inputs that were looked for and whose answer was not kept."""
+CLOUD_CALLS = "cloud_calls"
+"""Counter: requests sent to the cloud server, repeats included."""
+CLOUD_FAILURES = "cloud_failures"
+"""Counter: calls that brought no answer in time, sent or not."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
 _METRIC = re.compile(r"[a-z][a-z0-9_.]{0,63}")

@@ -7,11 +7,12 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from edgewise.contracts.outcome import Outcome, OutcomeKind
 from edgewise.device.fallback.conservative import declared
-from edgewise.device.fallback.options import FallbackOptions
+from edgewise.device.fallback.options import CloudOptions, FallbackOptions
+from edgewise.device.fallback.question import Local, Original
 from edgewise.device.meter import LatencyMeter
 from edgewise.device.ready import Ready, of_session
 from edgewise.device.session import BoundSession, Shapes
@@ -19,6 +20,9 @@ from edgewise.device.tally import Tally
 from edgewise.device.watchdog import Watchdog
 from edgewise.errors import ExecutionError
 from edgewise.runtimes.base import Array
+
+if TYPE_CHECKING:
+    from edgewise.device.fallback.cloud import Cloud
 
 Nanoseconds = Callable[[], int]
 """A monotonic clock."""
@@ -47,6 +51,7 @@ class Runtime:
         self._clock = clock
         self._options = fallback or FallbackOptions()
         self._watchdog = Watchdog()
+        self._cloud = None if self._options.cloud is None else _cloud(self._options.cloud, self.tally)
         self.close = weakref.finalize(self, self._watchdog.close)
         """Ends the threads; also done when the runtime is garbage."""
         self.use(ready)
@@ -108,11 +113,23 @@ class Runtime:
         """The digest of its bundle's manifest; None for a model file."""
         return self._ready.bundle
 
-    def infer(self, inputs: Mapping[str, Array], *, deadline_ms: float | None = None) -> Answer:
+    @property
+    def cloud(self) -> Cloud | None:
+        """The cloud rung, where one was declared: its `consent` can be given and withdrawn from any thread."""
+        return self._cloud
+
+    def infer(
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        deadline_ms: float | None = None,
+        original: Original | None = None,
+    ) -> Answer:
         """Answer once. `deadline_ms` counts from this call, and is hard: a later result of the model is not given.
 
         The execution is cut shortly before; then, without time left, or where it fails, the outcome is the
-        conservative answer that was declared, else refused; its reason says why.
+        conservative answer that was declared, else refused; its reason says why. `original` is the text or the PNG
+        or JPEG file that the inputs were made of: for a cloud server, where the local model is unsure.
         """
         begin = self._clock()
         if deadline_ms is not None and not deadline_ms > 0:
@@ -126,7 +143,17 @@ class Runtime:
         if reason or (slack_ms is not None and slack_ms < 0):
             return self._fallen(reason or LATE, slack_ms)
         self.latency.record(taken_ms)
-        return self._answer(outputs, self._local, self._degraded, slack_ms)
+        if self._cloud is None:
+            return self._answer(outputs, self._local, self._degraded, slack_ms)
+        replied = self._cloud.escalate(Local(inputs, original, self._ready, outputs), slack_ms=slack_ms)
+        if deadline_ms is not None:
+            slack_ms = deadline_ms - (self._clock() - begin) / 1e6
+            if slack_ms < 0:
+                return self._fallen(LATE, slack_ms)
+        if replied.outputs is not None:
+            return self._answer(replied.outputs, OutcomeKind.CLOUD, replied.reason, slack_ms)
+        reason = "; ".join(filter(None, (self._degraded, replied.reason)))
+        return self._answer(outputs, self._local, reason, slack_ms)
 
     def _run(self, inputs: Mapping[str, Array], deadline_ms: float | None) -> Mapping[str, Array]:
         session = self._ready.session
@@ -163,3 +190,10 @@ class Runtime:
                 bundle=self._ready.bundle if is_local else None,
             ),
         )
+
+
+def _cloud(options: CloudOptions, tally: Tally) -> Cloud:
+    # The code of HTTP and TLS is loaded only where a server was declared.
+    from edgewise.device.fallback.cloud import Cloud  # noqa: PLC0415
+
+    return Cloud(options, tally)
