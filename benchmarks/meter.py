@@ -1,4 +1,4 @@
-"""Runs one command and reports what it cost: wall time and peak memory.
+"""Runs one command and reports what it cost: wall time, processor time and peak memory.
 
     python meter.py --folder DIR [--limit-mib N] [--timeout S] -- COMMAND ...
 
@@ -8,7 +8,8 @@ A process of its own, because Linux hands the parent's peak memory down to a chi
 parent makes the child's figure its own. `peak_rss_mib` is the largest single process of the
 command, by the kernel's account; `peak_tree_mib` is the sum over the command and its
 children (proportional set size, sampled as often as 2 % of the time allows), so that work
-given to a pool of processes counts too. A command over the limit or the time is ended and the report says why.
+given to a pool of processes counts too. `cpu_seconds` is user and system time of the command and
+of the children it waited for. A command over the limit or the time is ended and the report says why.
 """
 
 import argparse
@@ -55,7 +56,7 @@ def measure(command: list[str], folder: Path, limit_mib: float, timeout: float) 
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
             )
         except OSError as error:
-            costs = dict.fromkeys(("wall_seconds", "peak_rss_mib", "peak_tree_mib"))
+            costs = dict.fromkeys(("wall_seconds", "cpu_seconds", "peak_rss_mib", "peak_tree_mib"))
             return costs | {"exit_code": None, "ended": f"could not be started: {error}"}
     peak_tree, ended, next_sample = 0.0, None, 0.0
     while True:
@@ -76,6 +77,7 @@ def measure(command: list[str], folder: Path, limit_mib: float, timeout: float) 
         time.sleep(min(POLL_SECONDS, wall / 50))  # finely at first: short walls are not rounded up
     return {
         "wall_seconds": round(wall, 3),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
         "peak_rss_mib": round(usage.ru_maxrss / 1024, 1),
         "peak_tree_mib": round(max(peak_tree, usage.ru_maxrss / 1024), 1),
         "exit_code": os.waitstatus_to_exitcode(status),

@@ -23,6 +23,7 @@
     |   +-- QuotaError               larger than the device's quota
     |   +-- GivenUpError             it crashed at every start
     |   +-- SlotError                a slot's files or the state cannot be used
+    +-- AgentError               the agent of a device: not enrolled, enrolled already, running or not (exit 1)
     +-- MissingSignaturesError   a change of the repository is staged until others sign it (exit 1)
     +-- TrustError               refused for security; what was trusted before stays (exit 1)
     |   +-- SignatureError           too few valid signatures, or by keys that nobody trusts
@@ -176,6 +177,10 @@ class GivenUpError(InstallError):
 
 class SlotError(InstallError):
     """The files of a slot, or the state, cannot be used."""
+
+
+class AgentError(EdgewiseError):
+    """A device's agent cannot do what is asked: not enrolled, enrolled already, running already or not running."""
 
 
 class KeyFileError(InputError):

@@ -11,7 +11,14 @@ _NEEDED = frozenset({"typer", "rich"})
 
 
 def start() -> None:
-    """Run the command line and exit; an install without it is told which extra is missing."""
+    """Run the command line and exit; an install without it is told which extra is missing.
+
+    `edgewise agent` needs no extra, and loads nothing that only other verbs need.
+    """
+    if sys.argv[1:2] == ["agent"]:
+        from edgewise.cli import agent  # noqa: PLC0415 - the other verbs do without it
+
+        agent.main()
     try:
         from edgewise.cli.main import main  # noqa: PLC0415 - needs what is being asked for
     except ModuleNotFoundError as error:

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from edgewise import __version__
-from edgewise.cli import bundle, data, demo, fleet, inspect, keys, optimize, repo, seal, targets, verify
+from edgewise.cli import agent, bundle, data, demo, fleet, inspect, keys, optimize, repo, seal, targets, verify
 from edgewise.cli.console import report_error
 from edgewise.errors import EdgewiseError
 
@@ -40,6 +40,17 @@ for verb, epilog in (
 ):
     # typer keeps the line breaks of a docstring; a help text shall break where the terminal ends.
     app.command(help=re.sub(r"(?<!\n)\n(?!\n)", " ", getdoc(verb) or ""), epilog=epilog)(verb)
+
+
+@app.command(
+    name="agent",
+    help="The agent of a device: enroll, run, status, infer.",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def _agent(context: typer.Context) -> int:
+    return agent.run(context.args)
+
+
 app.add_typer(targets.targets, name="targets")
 app.add_typer(fleet.fleet, name="fleet")
 app.add_typer(repo.repo, name="repo")

@@ -27,6 +27,8 @@ edgewise keys generate seal.pem
 
 edgewise seal runs/kws -o kws-1.3.0.edgewise --key seal.pem
 
+edgewise seal runs/kws -o kws-1.3.1.edgewise --key seal.pem --variant placed-3 --variant int8_static
+
 edgewise seal runs/kws -o out.edgewise --product kws --version 1.3.0 --key hsm:2 --public hsm.pub --no-model-signature
 
 edgewise bundle verify kws-1.3.0.edgewise --key seal.pub --model-key seal-model.pub
@@ -59,6 +61,17 @@ def seal(
     no_model_signature: Annotated[
         bool, typer.Option("--no-model-signature", help="Leave out the OpenSSF model signature.")
     ] = False,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A variant of the run beside the chosen one and fp32; may be repeated. Without it, the fastest and "
+            "the smallest of those that the run kept, where they are faster or smaller than the chosen one.",
+        ),
+    ] = None,
+    only_chosen: Annotated[
+        bool, typer.Option("--only-chosen", help="No other variant than the chosen one and fp32.")
+    ] = False,
     no_fallback: Annotated[
         bool, typer.Option("--no-fallback", help="Leave out fp32: for devices that have no room for it.")
     ] = False,
@@ -75,11 +88,13 @@ def seal(
     json: options.Json = False,
     debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
 ) -> int:
-    """Put a run's chosen variant, fp32 as the last resort, evidence and golden inputs into one signed file.
+    """Put a run's chosen variant, others to switch to, fp32 as the last resort, and evidence into one signed file.
 
     The verification of the run is taken along where there is one; one that did not pass is sealed with a warning. The
     same run and key give the same bytes, but for the OpenSSF model signature, which is random.
     """
+    if only_chosen and variant:
+        raise ConfigError("--variant together with --only-chosen", required="one or the other")
     named = label_of(output, product=product, version=version, security_floor=security_floor)
     _check_output(output)
     signers = _signers(key, public, model_key, without_model=no_model_signature, passphrase_file=passphrase_file)
@@ -95,6 +110,7 @@ def seal(
                 label=named,
                 signer=signers[0],
                 model_signer=signers[1],
+                wanted=() if only_chosen else tuple(variant) if variant else None,
                 fallback=not no_fallback,
                 progress=progress,
             )

@@ -155,6 +155,19 @@ class Slots:
         if state.starts:
             self._write(msgspec.structs.replace(state, starts=0))
 
+    def drop(self) -> None:
+        """Forget what runs, because its files are damaged: the next update installs it anew. Raises OutputError."""
+        state = self.state()
+        self._write(msgspec.structs.replace(state, running=state.previous, previous=None, starts=0))
+
+    def set_aside(self) -> None:
+        """Put a state that cannot be read out of the way: the next update installs a bundle. Raises OutputError."""
+        path = self._folder / STATE
+        try:
+            path.replace(path.with_name(f"{STATE}.damaged"))
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
     def check(self, slot: Slot, *, floor: str) -> None:
         """Read every file of a slot. Raises DigestError, SlotError, RollbackError below the floor."""
         from edgewise.bundle.read import decode_manifest  # noqa: PLC0415 - zstandard and crypto stay out of inference

@@ -51,31 +51,38 @@ class Updater:
         images: RepositoryClient,
         transport: Transport,
         quota_bytes: int,
-        trial: Callable[[Path], object] = try_bundle,
+        trial: Callable[[Slot], object] | None = None,
     ) -> None:
-        """Take the device's folder. `trial` tries what a folder holds, and raises where it must not count."""
+        """Take the device's folder. `trial` tries what a slot holds, and raises where it must not count."""
         self._folder = folder
-        self._source = source
+        self.source = source
         self._director = director
         self._images = images
         self._transport = transport
         self._quota_bytes = quota_bytes
-        self._trial = trial
         self.slots = Slots(folder)
+        self._trial = trial or (lambda slot: try_bundle(self.slots.path(slot)))
 
     def update(self) -> Slot:
         """Bring the device to the release that it should run; return the slot, which is confirmed.
 
         Raises TransferError to be tried again, TrustError, BundleError, InstallError, WorkerError, ExecutionError.
         """
-        found = assignment(
+        return self.install(self.ask())
+
+    def ask(self) -> Assignment:
+        """Return what both repositories agree on for this device. Raises TransferError, TrustError, OutputError."""
+        return assignment(
             self._director,
             self._images,
-            product=self._source.product,
-            device=self._source.device,
-            labels=self._source.labels,
+            product=self.source.product,
+            device=self.source.device,
+            labels=self.source.labels,
             folder=self._folder,
         )
+
+    def install(self, found: Assignment) -> Slot:
+        """Fetch, try and confirm what was assigned, unless it runs already; raises as `update`."""
         state = self.slots.state()
         if state.running is not None and state.running.sha256 == found.image.sha256:
             return state.running
@@ -87,7 +94,7 @@ class Updater:
             )
         self._check_quota(found)
         slot = self.slots.fill(self._fetched(found, state.running), found.image.release, found.image.sha256)
-        self._trial(self.slots.path(slot))
+        self._trial(slot)
         self.slots.confirm(slot)
         return slot
 
@@ -108,7 +115,7 @@ class Updater:
             for other in incoming.iterdir():  # of an update that was overtaken
                 if found.image.sha256 not in other.name:
                     other.unlink()
-        if running is not None and self._source.deltas_url and not found.target.is_at(path):
+        if running is not None and self.source.deltas_url and not found.target.is_at(path):
             # A delta is never needed: where it is not there, or damaged, the whole bundle is.
             with contextlib.suppress(TransferError, DigestError, EndlessDataError, BundleError):
                 self._patched(found, running, path)
@@ -119,7 +126,7 @@ class Updater:
         """Make the bundle from the one that runs and what differs."""
         from edgewise.bundle.delta_apply import apply_delta  # noqa: PLC0415 - zstandard is loaded for deltas only
 
-        url = f"{self._source.deltas_url}{running.sha256}-{found.image.sha256}.delta"
+        url = f"{self.source.deltas_url}{running.sha256}-{found.image.sha256}.delta"
         delta = path.with_suffix(".delta")
         path.parent.mkdir(parents=True, exist_ok=True)
         data = bytearray()

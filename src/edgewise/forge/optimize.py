@@ -29,11 +29,12 @@ from edgewise.forge.evidence import (
 from edgewise.forge.explore import Explored, Explorer
 from edgewise.forge.judge import HELD_INPUTS, Comparison, Reference, compare, refer
 from edgewise.forge.judges import Assignment, Judges, LocalJudges, PoolJudges, RayJudges
+from edgewise.forge.kept import KEPT, write_kept
 from edgewise.forge.measure.environment import cores, environment
 from edgewise.forge.measured import Shortlisted, measure_latency, with_footprint, with_latency
 from edgewise.forge.prepare import SPREAD, Prepared, prepare
 from edgewise.forge.progress import Progress, Silent
-from edgewise.forge.search.choose import advice, choose, closest, tolerance
+from edgewise.forge.search.choose import advice, choose, closest, tolerance, unbeaten
 from edgewise.forge.search.plan import PLANS, SearchPlan
 from edgewise.forge.shortlist import shortlisted
 
@@ -239,10 +240,19 @@ class _Job:
         profile = self._profile_of(prepared, explored, reference, file) if best is not None else None
         agreement = agreements(prepared, file, self._progress) if best is not None and self._thorough else ()
         if chosen is not None and fits:
-            chosen = msgspec.structs.replace(chosen, path=str(self._ship(chosen.name, file)))
+            chosen = msgspec.structs.replace(chosen, path=str(self._path(chosen.name)))
+            files = {each.candidate.name: each.file for each in listed}
+            kept = {each.name: files[each.name] for each in unbeaten(measured) if each.name in files}
+            self._ship({**kept, chosen.name: file})
+            measured = [
+                msgspec.structs.replace(each, path=str(self._path(each.name))) if each.name in kept else each
+                for each in measured
+            ]
         if explored.bench.equalised:  # what the recipe speaks about: verification compares the variant with it
             model = explored.bench.graph.model.SerializeToString(deterministic=True)
             write_atomically(self._output / ".edgewise" / "model" / "equalised.onnx", model)
+        if chosen is not None and chosen.recipe.regions:
+            write_kept(self._output / KEPT, explored.bench.kept(chosen.recipe))
         shutil.rmtree(self._output / ".edgewise" / "shortlist", ignore_errors=True)
         return Run(
             model=self._project.model.path,
@@ -305,14 +315,17 @@ class _Job:
             figures |= accuracy_of(comparison.variant)
         return Chosen(**{key: figures[key] for key in Chosen.__struct_fields__})
 
-    def _ship(self, name: str, file: Path) -> Path:
-        """Put the chosen file under `variants/`, whole or not at all, and take older ones away."""
-        path = self._output / "variants" / f"{name.replace(' ', '-').replace('/', '-')}.onnx"
-        write_atomically(path, file.read_bytes())
-        for old in path.parent.glob("*.onnx"):
-            if old != path:
+    def _path(self, name: str) -> Path:
+        return self._output / "variants" / f"{name.replace(' ', '-').replace('/', '-')}.onnx"
+
+    def _ship(self, files: dict[str, Path]) -> None:
+        """Put files, by their variant's name, under `variants/`, each whole or not at all; take older ones away."""
+        paths = {self._path(name): file for name, file in files.items()}
+        for path, file in paths.items():
+            write_atomically(path, file.read_bytes())
+        for old in (self._output / "variants").glob("*.onnx"):
+            if old not in paths:
                 old.unlink()
-        return path
 
     def _profile_of(self, prepared: Prepared, explored: Explored, reference: Reference, file: Path) -> Profile | None:
         try:

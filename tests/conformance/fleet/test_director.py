@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,8 +28,9 @@ PRODUCT = "directed"
 ROOTS = {"repository": "root.json", "repository/director": "director-root.json"}
 
 
-def repository(backend: Backend, folder: Path) -> None:
+def repository(backend: Backend, folder: Path, bundles: Mapping[str, bytes] | None = None) -> None:
     """Write both repositories with two bundles, as their owner does, and the roots that devices are enrolled with."""
+    bundles = bundles or {version: bundle(PRODUCT, version) for version in ("1.0.0", "1.1.0")}
     owner = signer_of(generate())
     own = RoleKeys((owner.public_key,))
     server = {name: RoleKeys((key,)) for name, key in make_online_keys(folder / "online", passphrase=None).items()}
@@ -50,9 +51,9 @@ def repository(backend: Backend, folder: Path) -> None:
         edition.publish(signers)
 
     change(lambda edition: delegate(edition, PRODUCT, own))
-    for version in ("1.0.0", "1.1.0"):
+    for version, data in bundles.items():
         path = folder / f"{version}.edgewise"
-        path.write_bytes(bundle(PRODUCT, version))
+        path.write_bytes(data)
         change(lambda edition, path=path: add_bundle(edition, images, path))  # type: ignore[misc]  # bound at once
 
 

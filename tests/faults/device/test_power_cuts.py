@@ -89,7 +89,7 @@ def updater(device: Device, *, deltas: bool) -> Updater:
         images=device.client("repository", images),
         transport=Transport(Pace()),
         quota_bytes=1 << 30,
-        trial=lambda _folder: None,
+        trial=lambda _slot: None,
     )
 
 

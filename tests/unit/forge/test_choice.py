@@ -17,7 +17,7 @@ from edgewise.forge.judge import Judgement
 from edgewise.forge.placement import Border, Costs, predicted_us
 from edgewise.forge.regions import Kind, Region
 from edgewise.forge.search.bench import Trial
-from edgewise.forge.search.choose import advice, choose, closest, tolerance
+from edgewise.forge.search.choose import advice, choose, closest, tolerance, unbeaten
 from edgewise.forge.shortlist import front, thinned, within
 
 STATIC, FP32 = Format.INT8_STATIC, Format.FP32
@@ -139,6 +139,17 @@ def test_the_fastest_that_is_close_wins() -> None:
     assert (
         pick(candidate("a", speedup=2.0, divergence=0.009), candidate("b", speedup=3.0, divergence=0.02), most=1) == "b"
     )
+
+
+def test_only_what_no_other_beats_is_kept() -> None:
+    fp32 = candidate("fp32", speedup=1.0, size_mib=4.0, divergence=0.0)
+    fast = candidate("fast", speedup=3.0, size_mib=1.0, divergence=0.01)
+    middle = candidate("middle", speedup=2.0, size_mib=2.0, divergence=0.001)
+    small = candidate("small", speedup=1.5, size_mib=0.5, divergence=0.02)
+    beaten = candidate("beaten", speedup=1.9, size_mib=2.0, divergence=0.001)
+    unknown = candidate("unknown", speedup=1.9, divergence=0.001)
+    kept = unbeaten([fp32, beaten, fast, unknown, middle, small])
+    assert [each.name for each in kept] == ["fp32", "fast", "middle", "small"]
 
 
 def test_nothing_slower_than_fp32_is_chosen() -> None:

@@ -121,8 +121,10 @@ def fast(place: Path, output: Path, *, budget: Budget | None = None) -> Run:
 
 
 def shipped(output: Path) -> bytes:
-    (file,) = (output / "variants").iterdir()
-    return file.read_bytes()
+    """Return the chosen file's bytes."""
+    run = msgspec.json.decode((output / "evidence.json").read_bytes(), type=Run)
+    assert run.chosen is not None
+    return (output / "variants" / Path(run.chosen.path or "").name).read_bytes()
 
 
 def judged(output: Path) -> dict[Path, int]:
@@ -142,6 +144,10 @@ def test_the_evidence_is_the_run_and_the_chosen_file_runs(thorough: Finished) ->
     file = Path(run.chosen.path)
     assert file.read_bytes() == shipped(output)
     assert OnnxRuntime().load(file).outputs
+    kept = {Path(each.path): each for each in run.candidates if each.path is not None} | {file: run.chosen}
+    assert set((output / "variants").iterdir()) == kept.keys()
+    for each in kept:
+        assert OnnxRuntime().load(each).outputs
     assert not (output / ".edgewise" / "shortlist").exists()
     assert any(each.status is Status.MEASURED and each.name == "fp32" for each in run.candidates)
     assert len({each.name for each in run.candidates}) == len(run.candidates)

@@ -112,6 +112,11 @@ class RepositoryClient:
         for url in (metadata_url, targets_url):
             check_address(url)
 
+    @property
+    def asked_pace(self) -> tuple[str | None, str | None]:
+        """Interval (seconds) and jitter at which the server wants to be polled, in its own words; None: not said."""
+        return self._fetcher.asked_pace
+
     def check_root(self) -> None:
         """Raise TrustError unless the given root is a well-formed one that its own keys signed; no network."""
         with self._alone():

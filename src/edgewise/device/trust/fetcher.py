@@ -18,6 +18,7 @@ from edgewise.errors import HttpStatusError
 
 NOT_MODIFIED = 304
 TAG_NAME = "timestamp.etag"
+INTERVAL, JITTER = "edgewise-poll-interval-s", "edgewise-poll-jitter"
 
 
 class Tag(Value):
@@ -40,6 +41,8 @@ class Fetcher(FetcherInterface):
         self._folder = folder
         self._tag: Tag | None = None
         self.role = "root"
+        self.asked_pace: tuple[str | None, str | None] = (None, None)
+        """Interval (seconds) and jitter at which the server wants to be polled, as its last headers said."""
 
     def keep_tag(self) -> None:
         """Keep the ETag of a timestamp that was found good. Raises OutputError."""
@@ -60,6 +63,7 @@ class Fetcher(FetcherInterface):
     def _timestamp(self, url: str) -> Iterator[bytes]:
         tag, kept = self._kept(url)
         with self._transport.get(url, {"If-None-Match": tag} if tag else None) as reply:
+            self.asked_pace = (reply.headers.get(INTERVAL), reply.headers.get(JITTER))
             if reply.status == NOT_MODIFIED and tag:
                 yield kept
                 return

@@ -22,7 +22,14 @@ from urllib.request import getproxies, proxy_bypass
 
 from edgewise import __version__
 from edgewise.device.trust.pace import Guard, Pace
-from edgewise.errors import HttpStatusError, TransferError, TruncatedError, UnreachableError, UnsafeAddressError
+from edgewise.errors import (
+    EndlessDataError,
+    HttpStatusError,
+    TransferError,
+    TruncatedError,
+    UnreachableError,
+    UnsafeAddressError,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -66,6 +73,19 @@ class Reply:
     def retry_after_s(self) -> float | None:
         """What the server asked to wait."""
         return _seconds(self.headers.get("retry-after", ""))
+
+    def read(self, *, most: int) -> bytes:
+        """Return the body. Raises EndlessDataError where it is longer than `most` bytes, else as `chunks`."""
+        body = bytearray()
+        for chunk in self.chunks():
+            body += chunk
+            if len(body) > most:
+                raise EndlessDataError(
+                    f"{self.url}: more than {most} bytes",
+                    required=f"an answer of at most {most} bytes",
+                    next_step="check the server's address",
+                )
+        return bytes(body)
 
     def check_status(self) -> None:
         """Raise HttpStatusError for a status of 400 or more."""

@@ -30,6 +30,7 @@ from edgewise.contracts.manifest import (
 from edgewise.contracts.recipe import Format, Recipe
 from edgewise.contracts.target import RuntimeName
 from edgewise.contracts.task import TaskConfig, TaskKind
+from edgewise.contracts.verification import VariantCalibration
 from edgewise.errors import DataError
 from edgewise.forge.data.files import FileDataset
 from edgewise.forge.data.labels import Labelled, has_integer_labels
@@ -38,6 +39,7 @@ from edgewise.forge.progress import Progress, Silent
 from edgewise.forge.seal.bom import bom
 from edgewise.forge.seal.card import card
 from edgewise.forge.seal.drift import margin_reference
+from edgewise.forge.seal.examine import Examiner
 from edgewise.forge.seal.golden import choose_inputs, golden_inputs, golden_outputs, tells_apart
 from edgewise.forge.seal.sources import FP32, Sources, SourceVariant, open_run
 from edgewise.forge.seal.weights import GRAPH, WEIGHTS, part, write_parts
@@ -45,6 +47,7 @@ from edgewise.forge.tasks.base import Feeds, Task
 from edgewise.forge.tasks.choose import choose_task
 from edgewise.forge.tasks.user import is_user_task
 from edgewise.forge.verify.given import Given
+from edgewise.forge.verify.open import calibration_pool
 from edgewise.forge.verify.verdict import concluded
 from edgewise.runtimes import runtime
 from edgewise.runtimes.base import Session, TensorSpec
@@ -67,20 +70,20 @@ def seal(
     label: Label,
     signer: Signer,
     model_signer: Signer | None = None,
+    wanted: tuple[str, ...] | None = None,
     fallback: bool = True,
     progress: Progress | None = None,
 ) -> tuple[Manifest, str]:
     """Seal the run in `folder` as the bundle `output`; return its manifest and its SHA-256 (hex).
 
-    `model_signer` makes `model.sig`; without it there is none. Without `fallback` fp32 is left out.
+    `model_signer` makes `model.sig`; without it there is none. `wanted` names variants beside the chosen one and fp32;
+    without it they are those of `sources.alternatives`. Without `fallback` fp32 is left out.
     Raises EdgewiseError; then nothing is written.
     """
     told = progress or Silent()
     with tempfile.TemporaryDirectory(prefix="edgewise-seal-") as work:
         told.start("read the run", None)
-        sources = open_run(folder, work=Path(work))
-        if not fallback:
-            sources = msgspec.structs.replace(sources, variants=sources.variants[:1])
+        sources = open_run(folder, work=Path(work), wanted=wanted, fallback=fallback)
         manifest, files = _gather(sources, label, work=Path(work), progress=told)
         if model_signer is not None:
             manifest = msgspec.structs.replace(manifest, model_signature_key=key_digest(model_signer.public_key))
@@ -98,7 +101,7 @@ def seal(
 def _gather(sources: Sources, label: Label, *, work: Path, progress: Progress) -> tuple[Manifest, dict[str, Source]]:
     """Return the manifest and every file but itself and the model signature."""
     given, run = sources.given, sources.run
-    reference = runtime(given.runtime).load(sources.variants[-1].file, threads=given.threads)
+    reference = runtime(given.runtime).load(sources.reference.file, threads=given.threads)
     split, origin = _split(given, reference)
     feeds = choose_inputs(split)
     golden, inputs_file = golden_inputs(feeds, [each.name for each in reference.inputs], split=origin)
@@ -114,10 +117,27 @@ def _gather(sources: Sources, label: Label, *, work: Path, progress: Progress) -
         folder=given.base,
         integer_labels=has_integer_labels(split),
     )
-    variants = []
+    examiner = None
+    if origin == TEST:
+        calibrate, _ = calibration_pool(given, reference.inputs, task)
+        examiner = Examiner(
+            task=task,
+            test=split,
+            calibrate=calibrate,
+            reference_path=sources.reference.file,
+            reference=reference,
+            runtime=runtime(given.runtime),
+            threads=given.threads,
+            seed=given.seed,
+            progress=progress,
+        )
+    variants: list[Variant] = []
     for each in sources.variants:
         progress.start(f"golden outputs of {each.name}", None)
-        variant, parts = _variant(each, sources, feeds=feeds, split=split, task=task, work=work)
+        name = unique_slug(each.name, [other.name for other in variants])
+        variant, parts = _variant(
+            each, sources, name=name, feeds=feeds, split=split, examiner=examiner, task=task, work=work
+        )
         variants.append(variant)
         files |= parts
     preprocessing = _preprocessing(given, split, files)
@@ -144,7 +164,7 @@ def _gather(sources: Sources, label: Label, *, work: Path, progress: Progress) -
         ),
         budget=run.budget.limits,
         chosen=stated[0].name,
-        fallback=stated[-1].name,
+        fallback=stated[-1].name if sources.variants[-1] is sources.reference else stated[0].name,
         variants=stated,
         golden=golden,
         files=tuple(sealed_file(path, source) for path, source in sorted(files.items())),
@@ -153,12 +173,19 @@ def _gather(sources: Sources, label: Label, *, work: Path, progress: Progress) -
 
 
 def _variant(
-    each: SourceVariant, sources: Sources, *, feeds: Sequence[Feeds], split: Labelled, task: Task, work: Path
+    each: SourceVariant,
+    sources: Sources,
+    *,
+    name: str,
+    feeds: Sequence[Feeds],
+    split: Labelled,
+    examiner: Examiner | None,
+    task: Task,
+    work: Path,
 ) -> tuple[Variant, dict[str, Source]]:
     """Return one variant and its files."""
     given, run = sources.given, sources.run
     execute = runtime(given.runtime)
-    name = slug(each.name)
     folder = f"variants/{name}"
     parted = part(each.file)
     graph = write_parts(parted, work / folder)
@@ -171,8 +198,16 @@ def _variant(
         files[f"{folder}/{WEIGHTS}"] = parted.weights
     session = execute.load(graph, threads=given.threads)
     drift = margin_reference(task, session, split, seed=given.seed)
-    verdicts = judge(run.budget.limits, each.figures, run.reference)
-    verified = sources.verification if each is sources.variants[0] else None
+    is_chosen = each is sources.variants[0]
+    verified = sources.verification if is_chosen else None
+    figures, calibration = each.figures, VariantCalibration()
+    if verified is not None:
+        calibration = verified.calibration
+    elif examiner is not None:
+        found, calibration = examiner.examine(graph, figures)
+        # Those of the chosen one and of fp32 are of the whole test split already.
+        figures = figures if is_chosen or each is sources.reference else found
+    verdicts = judge(run.budget.limits, figures, run.reference)
     recipe = msgspec.json.encode(each.recipe, order="deterministic")
     variant = Variant(
         name=name,
@@ -186,14 +221,14 @@ def _variant(
         source_digest=each.digest,
         recipe=each.recipe,
         recipe_digest=_sha256(recipe),
-        figures=each.figures,
+        figures=figures,
         verdicts=verdicts,
         verdict=concluded(verdicts, ()),
+        verification=verified.verdict if verified is not None else None,
+        calibration=calibration,
         golden=outputs,
         drift=(drift,) if drift is not None else (),
     )
-    if verified is not None:
-        variant = msgspec.structs.replace(variant, verification=verified.verdict, calibration=verified.calibration)
     return variant, files
 
 
@@ -258,6 +293,16 @@ def slug(name: str) -> str:
     'placed-1-gptq'
     """
     return re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-._")[:64] or "variant"
+
+
+def unique_slug(name: str, taken: Sequence[str]) -> str:
+    """Return a slug that no other variant of the bundle has.
+
+    >>> unique_slug("Placed 1", ["placed-1"])
+    'placed-1-2'
+    """
+    short = slug(name)
+    return next(each for each in (short, *(f"{short[:60]}-{count}" for count in range(2, 100))) if each not in taken)
 
 
 def _sha256(data: bytes) -> str:

@@ -14,6 +14,7 @@ from edgewise.forge.calibrate import Calibration
 from edgewise.forge.graph import Graph
 from edgewise.forge.judge import Judgement
 from edgewise.forge.judges import Failure, Judges
+from edgewise.forge.kept import Kept, kept_of
 from edgewise.forge.lower.lowering import lower
 from edgewise.forge.parameters import FloatArray, rows_of
 from edgewise.forge.regions import Region
@@ -78,6 +79,11 @@ class Bench:
         """Lower a recipe with the corrections known so far. Raises EdgewiseError where it cannot be lowered."""
         parameters = parameters_for(self.graph, self.regions, recipe, self.calibration, self.corrections, self._known)
         return bytes(lower(self.graph, self.regions, recipe, parameters).SerializeToString(deterministic=True))
+
+    def kept(self, recipe: Recipe) -> Kept:
+        """Return what calibration data determined of a recipe's build."""
+        self.build(recipe)  # finds every range that it needs, where that was not done before
+        return kept_of(tuple(self.calibration.histograms), self._known.ranges, self.corrections, recipe)
 
     def try_all(
         self, recipes: Sequence[Recipe], *, positions: Sequence[int] | None = None, report: Report = lambda _: None

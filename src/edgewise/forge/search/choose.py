@@ -51,6 +51,29 @@ def choose(candidates: Sequence[Candidate], reference: Candidate, budget: Budget
     return min(near, key=lambda each: (_divergence(each), each.name))
 
 
+def unbeaten(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return the measured candidates that no other beats, in their order.
+
+    One beats another where it is as good in time, size and divergence, and better in one of them.
+    """
+    points = [(each, _point(each)) for each in candidates if each.status is Status.MEASURED]
+    return tuple(
+        each
+        for each, mine in points
+        if not any(all(a <= b for a, b in zip(other, mine, strict=True)) and other != mine for _, other in points)
+    )
+
+
+def _point(candidate: Candidate) -> tuple[float, float, float]:
+    """Return relative time, size and divergence, where less is better; a figure that is not known is the worst."""
+    far = float("inf")
+    return (
+        1 / candidate.speedup if candidate.speedup else far,
+        far if candidate.size_mib is None else candidate.size_mib,
+        _divergence(candidate),
+    )
+
+
 def _divergence(candidate: Candidate) -> float:
     return float("inf") if candidate.divergence is None else candidate.divergence
 

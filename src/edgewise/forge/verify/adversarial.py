@@ -6,7 +6,6 @@ differential attack also needs one through the variant's own Q/DQ graph. What is
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -19,7 +18,8 @@ from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Array, Feeds
 from edgewise.forge.tasks.classification import Classification
 from edgewise.forge.verify.adversarial_attacks import Ball, cross_entropy, difference, fgsm, pgd, square
-from edgewise.forge.verify.adversarial_surrogate import Surrogate, UnsupportedOperatorError
+from edgewise.forge.verify.adversarial_surrogate import Surrogate, UnsupportedOperatorError, single_thread
+from edgewise.forge.verify.bounds import affordable, processor_seconds
 from edgewise.forge.verify.corruptions.modality import View, view_of
 from edgewise.forge.verify.subject import Subject
 from edgewise.numerics.paired import share_difference_interval
@@ -33,7 +33,8 @@ DROP = 0.05
 """Of robust accuracy: a larger significant loss against fp32 fails the variant."""
 MANY = 0.25
 """Share of inputs with a differential example from which on a person should look."""
-_LADDER = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+_FEWEST, _MOST = 8, 128
+"""Samples."""
 _CLOSE = 0.02
 """Of the output's range: a surrogate that is further off does not stand for its model."""
 
@@ -58,6 +59,11 @@ def adversarial(subject: Subject, progress: Progress) -> Section:
         return _without(subject, f"labelled classes are needed, and the task is {subject.task.kind}")
     if isinstance(view, str) or view.space is None:
         return _without(subject, "the radius of an attack is given in pixels, and the input is no image")
+    with single_thread():
+        return _attack(subject, view, progress)
+
+
+def _attack(subject: Subject, view: View, progress: Progress) -> Section:
     models, findings = _surrogates(subject, view)
     samples = _chosen(subject, view, models)
     outcomes: dict[tuple[str, int], _Outcome] = {}
@@ -133,10 +139,8 @@ def _chosen(subject: Subject, view: View, models: tuple[Surrogate | None, Surrog
         return []
     order = np.random.default_rng((subject.seed, NUMBER)).permutation(right)
     first = _sample(subject, view, int(order[0]))
-    begin = time.process_time()
-    _attacked(subject, view, models, first, 0)
-    affordable = int(subject.seconds / max(time.process_time() - begin, 1e-6))
-    count = max((step for step in _LADDER if step <= affordable), default=_LADDER[0])
+    each = processor_seconds(lambda: _attacked(subject, view, models, first, 0))
+    count = affordable(subject.seconds, each, have=min(len(order), _MOST), least=_FEWEST)
     return [_sample(subject, view, int(at)) for at in order[:count]]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from edgewise.errors import MissingExtraError
 from edgewise.forge.graph import Graph
 from edgewise.forge.tasks.base import Array
 from edgewise.forge.verify.adversarial_ops import OPERATORS, Tensor
@@ -17,6 +20,25 @@ from edgewise.runtimes.base import require
 
 class UnsupportedOperatorError(Exception):
     """The graph holds an operator that has no counterpart here; the message names it."""
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Let torch compute on one thread, and on as many as before afterwards; without torch nothing is done.
+
+    Graphs of one sample leave a pool of threads nothing to share: it waits in a loop, and costs ten times the work.
+    """
+    try:
+        torch: ModuleType = require("torch", extra="train")
+    except MissingExtraError:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Surrogate:

@@ -14,6 +14,7 @@ from edgewise.contracts.run import Run
 from edgewise.contracts.target import PowerModel, RuntimeName
 from edgewise.contracts.task import TaskConfig
 from edgewise.errors import ConfigError, ModelError, TargetError
+from edgewise.forge.kept import KEPT
 from edgewise.forge.targets import load_target
 
 EVIDENCE, PROJECT, VARIANTS = "evidence.json", "project.json", "variants"
@@ -37,6 +38,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe | None = None
     equalised: Path | None = None
     """fp32 with its channels equalised, where the run started from that; not to be believed unchecked."""
+    kept: Path | None = None
+    """What calibration data determined of the variant, where the run kept it."""
     model_digest: str | None = None
     """The digest of the reference when the variant was made, where that is known."""
     warnings: tuple[str, ...] = ()
@@ -76,7 +79,8 @@ def given_by_run(folder: Path) -> Given:
         seed=project.search.seed,
         power=power,
         recipe=run.chosen.recipe,
-        equalised=_equalised(folder) if run.chosen.recipe.equalise else None,
+        equalised=_present(folder / EQUALISED) if run.chosen.recipe.equalise else None,
+        kept=_present(folder / KEPT),
         model_digest=run.model_digest,
         warnings=tuple(warnings),
     )
@@ -109,9 +113,8 @@ def _shipped(folder: Path, path: str | None) -> Path:
     return found
 
 
-def _equalised(folder: Path) -> Path | None:
-    found = folder / EQUALISED
-    return found if found.is_file() else None
+def _present(file: Path) -> Path | None:
+    return file if file.is_file() else None
 
 
 def _runtime(name: str) -> RuntimeName:

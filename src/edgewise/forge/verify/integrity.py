@@ -15,7 +15,7 @@ from edgewise.forge.graph import Graph
 from edgewise.forge.progress import Progress
 from edgewise.forge.verify.explain import Explained, How
 from edgewise.forge.verify.match import Match, forms, load, match
-from edgewise.forge.verify.rebuild import rebuild
+from edgewise.forge.verify.rebuild import Rebuilt, rebuild
 from edgewise.forge.verify.strangers import strange_constants, strange_nodes
 from edgewise.forge.verify.subject import Subject
 from edgewise.forge.verify.weights import bearers
@@ -27,6 +27,7 @@ _TITLE = "Integrity"
 # Where so large a part of the layers is not fp32's, it was retrained or rescaled, not tampered with.
 _WHOLESALE = 0.5
 _SHOWN = 8
+_BUILD_AGAIN = "do not ship this file; build it again from its recipe"
 
 
 def integrity(subject: Subject, progress: Progress) -> Section:
@@ -100,19 +101,29 @@ def _unlike(weights: dict[str, Explained]) -> list[str]:
 
 def _recipe(subject: Subject, variant: Graph, weights: dict[str, Explained]) -> Iterator[Finding]:
     """Yield whether the file is what its recipe makes, as far as that can be said."""
-    if weights and all(each.how is How.SAME and not each.changes for each in weights.values()):
+    recipe = subject.recipe if subject.recipe is not None and subject.recipe.regions else None
+    if recipe is None and weights and all(each.how is How.SAME and not each.changes for each in weights.values()):
         yield Finding(
             name="integrity.recipe", grade=Grade.PASS, detail="no weight is rounded: there is nothing that could hide"
         )
         return
-    rescaled = subject.recipe is not None and subject.recipe.equalise and not subject.equalised
+    rescaled = recipe is not None and recipe.equalise and not subject.equalised
     rebuilt = None
-    if subject.recipe is not None and not rescaled:
-        rebuilt = rebuild(load(subject.normalised_path), variant, subject.recipe)
+    if recipe is not None and not rescaled:
+        rebuilt = rebuild(load(subject.normalised_path), variant, recipe, subject.kept)
     if rebuilt is None:
-        why = "it has no recipe" if subject.recipe is None else "its recipe rescales weights by calibration data"
+        why = "it has no recipe" if recipe is None else "its recipe rescales weights by calibration data"
         yield _unshown(f"{why}: that single weights were not rounded with intent (a rounding-only backdoor)")
         return
+    yield from _differences(rebuilt)
+    if rebuilt.learned:
+        yield _unshown(
+            f"the rounding or bias of {rebuilt.learned} layers was chosen on calibration data and is taken as found: "
+            "that it was not chosen with intent"
+        )
+
+
+def _differences(rebuilt: Rebuilt) -> Iterator[Finding]:
     for each in rebuilt.differences[:_SHOWN]:
         where = "".join(f"[{axis}]" for axis in each.index)
         yield Finding(
@@ -125,21 +136,31 @@ def _recipe(subject: Subject, variant: Graph, weights: dict[str, Explained]) -> 
             else "the recipe makes no such node or constant, or another one",
             value=each.count,
             unit="elements",
-            advice="do not ship this file; build it again from its recipe",
+            advice=_BUILD_AGAIN,
         )
-    if not rebuilt.differences:
+    if rebuilt.differences:
+        return
+    if not rebuilt.is_same_file and not rebuilt.grids:
         yield Finding(
             name="integrity.recipe",
-            grade=Grade.PASS,
-            detail=f"built again from its recipe, {rebuilt.constants} constants and all nodes are the same, "
-            f"bit for bit; {rebuilt.grids} activation grids are taken as found",
-            value=rebuilt.constants,
+            grade=Grade.FAIL,
+            detail="all constants and nodes are those that the recipe makes, and something else in the file is not: "
+            "its inputs, outputs, shapes, versions or notes",
+            advice=_BUILD_AGAIN,
         )
-    if rebuilt.learned:
-        yield _unshown(
-            f"the rounding or bias of {rebuilt.learned} layers was chosen on calibration data and is taken as found: "
-            "that it was not chosen with intent"
-        )
+        return
+    how = (
+        f"{rebuilt.grids} activation grids are taken as found"
+        if rebuilt.grids
+        else "ranges, rounding and biases are those that the run kept of its calibration"
+    )
+    whole = "the whole file is the same" if rebuilt.is_same_file else "all nodes are the same"
+    yield Finding(
+        name="integrity.recipe",
+        grade=Grade.PASS,
+        detail=f"built again from its recipe, {rebuilt.constants} constants and {whole}, bit for bit; {how}",
+        value=rebuilt.constants,
+    )
 
 
 def _unshown(why: str) -> Finding:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.contracts.evidence import Interval
-from edgewise.contracts.verification import Cell, Depth, Finding, Grade, Section, Table
+from edgewise.contracts.verification import Cell, Depth, Finding, Grade, ScoreCutoff, Section, Table
+from edgewise.forge.data.labels import Labelled
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Dataset, Feeds
 from edgewise.forge.tasks.classification import Classification
@@ -69,6 +70,25 @@ def ood(subject: Subject, progress: Progress) -> Section:
     return Section(
         suite=NAME, title=TITLE, findings=tuple(findings), tables=(_table(scored[0], scored[1]),), seed=subject.seed
     )
+
+
+def own_cutoffs(subject: Subject) -> tuple[ScoreCutoff, ...]:
+    """Return a classifier's cut-offs alone, without inputs from elsewhere: the same for the same samples and seed.
+
+    Empty for other tasks, and for less than 32 samples to fit or to cut off by.
+    """
+    pool: Labelled = subject.calibrate if subject.calibrate is not None else subject.test
+    if not isinstance(subject.task, Classification) or min(len(pool), len(subject.test)) < _FEWEST:
+        return ()
+    model = _model(subject, subject.variant_path, subject.variant)
+    fitting, inside = (_drawn(split, subject.seed, part) for part, split in enumerate((pool, subject.test)))
+    fitted = _fit(_vectors(model, fitting))
+    return ood_scores.cutoffs(_scores(_vectors(model, inside), fitted))
+
+
+def _drawn(split: Labelled, seed: int, part: int) -> list[Feeds]:
+    draw = np.random.default_rng((seed, NUMBER, part))
+    return [split[int(at)].feeds for at in np.sort(draw.choice(len(split), min(_MOST, len(split)), replace=False))]
 
 
 def _without(subject: Subject, reason: str) -> Section:

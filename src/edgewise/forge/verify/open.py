@@ -16,6 +16,7 @@ from edgewise.forge.data.labels import Labelled, check_labels, has_integer_label
 from edgewise.forge.data.open import CALIBRATE, TEST, open_split
 from edgewise.forge.data.split import Subset
 from edgewise.forge.importing.sandbox import check_variant, import_model
+from edgewise.forge.kept import read_kept
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Task
 from edgewise.forge.tasks.choose import choose_task
@@ -30,7 +31,7 @@ from edgewise.numerics.distance import SqnrAccumulator
 from edgewise.runtimes import runtime
 from edgewise.runtimes.base import Session, TensorSpec
 
-_QUICK_SAMPLES = 2048
+QUICK_SAMPLES = 2048
 """So many test samples, seeded, are enough for a quick look; `full` takes all."""
 # So close in so many samples is what scaling by powers of anything leaves; int8 is far from it.
 _ALIKE_DB, _ALIKE_SAMPLES = 70.0, 16
@@ -90,7 +91,7 @@ def open_subject(given: Given, asked: Asked, *, work: Path, progress: Progress) 
     )
     if isinstance(task, Classification) and test.targets is not None:
         check_labels(test, classes=task.classes)
-    calibrate, missing = _calibrate(given, reference.inputs, task)
+    calibrate, missing = calibration_pool(given, reference.inputs, task)
     groups = None if asked.groups is None else read_groups(asked.groups, samples=len(test))
     feeds = test[0].feeds if len(test) else None
     each = 0.0 if feeds is None else processor_seconds(lambda: (reference.run(feeds), variant.run(feeds)))
@@ -111,6 +112,7 @@ def open_subject(given: Given, asked: Asked, *, work: Path, progress: Progress) 
         threads=given.threads,
         pairs=pairs,
         recipe=given.recipe,
+        kept=None if given.kept is None else read_kept(given.kept),
         equalised=equalised is not None,
         groups=None if groups is None else tuple(groups[at] for at in kept),
         budget=given.budget,
@@ -191,7 +193,7 @@ def _shown(specs: Sequence[TensorSpec]) -> str:
     )
 
 
-def _calibrate(given: Given, inputs: tuple[TensorSpec, ...], task: Task) -> tuple[Labelled | None, str | None]:
+def calibration_pool(given: Given, inputs: tuple[TensorSpec, ...], task: Task) -> tuple[Labelled | None, str | None]:
     """Return the calibration pool, or None and why there is none."""
     try:
         pool = open_split(CALIBRATE, config=given.task, inputs=inputs, folder=given.base)
@@ -207,13 +209,18 @@ def _looked_at(test: Labelled, asked: Asked, *, each: float) -> tuple[Labelled, 
 
     `each` is the processor time of both models on one sample, in seconds.
     """
-    most = min(len(test), _QUICK_SAMPLES) if asked.depth is Depth.QUICK else len(test)
+    most = min(len(test), QUICK_SAMPLES) if asked.depth is Depth.QUICK else len(test)
     most = affordable(_PAIR_SECONDS[asked.depth], each, have=most, least=_FEWEST)
-    if most == len(test):
+    return seeded_part(test, most, seed=asked.seed)
+
+
+def seeded_part(test: Labelled, most: int, *, seed: int) -> tuple[Labelled, Sequence[int]]:
+    """Return at most so many samples and their numbers; pairs stay together."""
+    if most >= len(test):
         return test, range(len(test))
     whole = test.targets is not None and isinstance(test.targets[0], Pair)
     group = 2 if whole else 1
-    order = np.random.default_rng(asked.seed).permutation(len(test) // group)[: most // group]
+    order = np.random.default_rng(seed).permutation(len(test) // group)[: most // group]
     kept = [int(at) * group + offset for at in np.sort(order) for offset in range(group)]
     return Subset(test, kept), kept
 

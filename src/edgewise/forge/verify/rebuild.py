@@ -1,8 +1,8 @@
 """Lower a variant's recipe again and compare every constant and node, bit for bit.
 
-What the recipe and fp32 determine is rebuilt. What calibration data determined besides (the grids of activations,
-corrected biases, rounding reconstructed with GPTQ, smoothing) is taken from the variant, and counted: it is checked
-against fp32's weights and against the test data, but not against the recipe.
+What calibration data determined besides (the grids of activations, corrected biases, rounding reconstructed with GPTQ,
+smoothing) comes from what the run kept of it. Where nothing was kept it is taken from the variant, and counted: it is
+checked against fp32's weights and against the test data, but not against the recipe.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
+import onnx
 from onnx import numpy_helper
 
 from edgewise.contracts.recipe import Format, Recipe, RegionRecipe, Rounding
 from edgewise.forge.graph import Array, Graph
+from edgewise.forge.kept import Kept
 from edgewise.forge.lower.lowering import STATIC, lower
 from edgewise.forge.parameters import FloatArray, Parameters, WeightValues, rows_of
 from edgewise.forge.regions import Kind, Region, regions_of
@@ -42,22 +44,29 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     """Constants that are the same, bit for bit."""
     differences: tuple[Difference, ...]
     grids: int
-    """Activation grids, taken from the variant."""
+    """Activation grids, taken from the variant; 0 where the run kept what made them."""
     learned: int
-    """Layers whose rounding or bias calibration data determined, taken from the variant."""
+    """Layers whose rounding or bias calibration data determined, taken from the variant; 0 as above."""
+    is_same_file: bool
+    """Whether the whole model is the same, and not only its constants and nodes."""
 
 
-def rebuild(normalised: Graph, variant: Graph, recipe: Recipe) -> Rebuilt | None:
-    """Lower `recipe` again; None where it changes fp32's weights first, which data determine.
+def rebuild(normalised: Graph, variant: Graph, recipe: Recipe, kept: Kept | None) -> Rebuilt | None:
+    """Lower `recipe` again; None where data determined what the recipe does to fp32's weights, and nothing was kept.
 
-    Raises ModelError where the recipe does not fit the model.
+    Raises ModelError where the recipe does not fit the model, DataError where what was kept does not fit the recipe.
     """
-    if any(each.smooth_alpha is not None for each in recipe.regions):
-        return None
     regions = regions_of(normalised)
-    plans = {each.region: each for each in recipe.regions}
-    found = _Found(normalised, variant, plans)
-    made = lower(normalised, regions, recipe, found.parameters(regions))
+    grids, learned = 0, 0
+    if kept is not None:
+        parameters = kept.parameters(normalised, regions, recipe)
+    elif any(each.smooth_alpha is not None for each in recipe.regions):
+        return None
+    else:
+        found = _Found(normalised, variant, {each.region: each for each in recipe.regions})
+        parameters = found.parameters(regions)
+        grids, learned = len(found.grids), len(found.learned)
+    made = lower(normalised, regions, recipe, parameters)
     expected = {each.name: numpy_helper.to_array(each) for each in made.graph.initializer}
     held = {each.name: numpy_helper.to_array(each) for each in variant.model.graph.initializer}
     differences = [each for name in {**expected, **held} if (each := _difference(name, expected, held)) is not None]
@@ -70,9 +79,14 @@ def rebuild(normalised: Graph, variant: Graph, recipe: Recipe) -> Rebuilt | None
     return Rebuilt(
         constants=len(expected) - len(differences),
         differences=tuple(differences),
-        grids=len(found.grids),
-        learned=len(found.learned),
+        grids=grids,
+        learned=learned,
+        is_same_file=_bytes(made) == _bytes(variant.model),
     )
+
+
+def _bytes(model: onnx.ModelProto) -> bytes:
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 class _Found:

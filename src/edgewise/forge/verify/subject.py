@@ -12,6 +12,7 @@ from edgewise.contracts.budget import Budget
 from edgewise.contracts.recipe import Recipe
 from edgewise.contracts.verification import Depth, Section
 from edgewise.forge.data.labels import Labelled
+from edgewise.forge.kept import Kept
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Feeds, Outputs, Task
 from edgewise.runtimes.base import Runtime, Session
@@ -65,6 +66,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget
     depth: Depth
     seed: int
+    kept: Kept | None = None
+    """What calibration data determined of the variant; with `recipe` and fp32 it makes every bit of it."""
     equalised: bool = False
     """Whether `normalised_path` is equalised, and was found to compute what fp32 does."""
     seconds: float = 8.0

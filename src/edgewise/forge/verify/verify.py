@@ -69,7 +69,7 @@ def verify(
     subject = opened.subject
     watch.lap("open")
     costs = measure_cost(subject, power=given.power, progress=told)
-    accuracies = _accuracies(subject)
+    accuracies = accuracies_of(subject)
     reference, variant = (
         Figures(path=str(path), runtime=subject.runtime.name, **accuracy, **cost)
         for path, accuracy, cost in zip((given.reference.path, given.variant), accuracies, costs, strict=True)
@@ -100,7 +100,7 @@ def verify(
         reference_figures=reference,
         limits=limits,
         sections=tuple(sections),
-        calibration=_calibration(sections),
+        calibration=calibration_of([each for section in sections for each in section.findings]),
         baseline=baseline[0] if baseline is not None else None,
         changes=changes(baseline[1], sections) if baseline is not None else (),
         seconds=watch.seconds,
@@ -147,7 +147,7 @@ def _run(name: str, suite: Suite, subject: Subject, progress: Progress) -> Secti
         return Section(suite=name, title=name.capitalize(), findings=(finding,), finished=False)
 
 
-def _accuracies(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
+def accuracies_of(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return fp32's and the variant's accuracy on the test split under the names that Figures gives them."""
     task, pairs = subject.task, subject.pairs
     found = []
@@ -182,9 +182,9 @@ def _sqnr_db(reference: Sequence[Outputs], variant: Sequence[Outputs]) -> float 
     return value if np.isfinite(value) else None
 
 
-def _calibration(sections: Sequence[Section]) -> VariantCalibration:
+def calibration_of(findings: Sequence[Finding]) -> VariantCalibration:
     """Return what the suites fitted for this variant; it travels in findings of agreed names (see `suites`)."""
-    known = [(each, each.value) for section in sections for each in section.findings if each.value is not None]
+    known = [(each, each.value) for each in findings if each.value is not None]
     return VariantCalibration(
         temperature=next((value for each, value in known if each.name == TEMPERATURE), None),
         conformal={each.subject: value for each, value in known if each.name == CONFORMAL},

@@ -1,0 +1,96 @@
+"""What is counted: for telemetry, by release and variant, and for the status, since the process began."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+from edgewise.contracts.histogram import Histogram, merge
+from edgewise.contracts.outcome import OutcomeKind
+from edgewise.contracts.telemetry import LATENCY_MS, REQUESTS
+from edgewise.device.uplink.collector import Collector, Window
+from edgewise.errors import DigestError, DisagreementError, EdgewiseError, MixedMetadataError, SignatureError
+
+SIGNATURE_FAILURES = (SignatureError, DigestError, DisagreementError, MixedMetadataError)
+"""Refusals by a signature or a signed digest."""
+UNKNOWN_VARIANT = "unknown"
+"""Reported of a release whose bundle never came far enough to name its variant."""
+
+
+class Counts:
+    """Counts; any thread may call it."""
+
+    def __init__(self, collector: Collector) -> None:
+        """Begin with nothing, and no release: what happens before the first one is reported with it."""
+        self._collector = collector
+        self._lock = threading.Lock()
+        self._window = Window()
+        self._has_release = False
+        self.outcomes: Counter[OutcomeKind] = Counter()
+        self.refusals: Counter[str] = Counter()
+        """By kind of error."""
+        self.latency = Histogram()
+        """Milliseconds."""
+
+    def running(self, release: str, variant: str) -> None:
+        """Count for this release (SHA-256 of its manifest) and variant from now on."""
+        with self._lock:
+            before, self._window = self._window, self._collector.running(release, variant)
+            if self._has_release:
+                return
+            self._has_release, waiting = True, before.take()
+        for name, count in waiting.counters.items():
+            self._window.count(name, count)
+        for kind, count in waiting.outcomes.items():
+            self._window.outcome(kind, count)
+        self._window.crashed(waiting.crashes)
+        self._window.signature_failed(waiting.signature_failures)
+
+    def measured(self, latency: Histogram, outcomes: Mapping[OutcomeKind, int], counters: Mapping[str, int]) -> None:
+        """Add what a runtime's meter and tally have gathered."""
+        with self._lock:
+            window = self._window
+            self.latency = merge(self.latency, latency)
+            self.outcomes.update(outcomes)
+        window.histogram(LATENCY_MS, latency)
+        for kind, count in outcomes.items():
+            window.outcome(kind, count)
+        for name, count in counters.items():
+            window.count(name, count)
+        if outcomes:
+            window.count(REQUESTS, sum(outcomes.values()))
+
+    def turned_away(self) -> None:
+        """Count a request that came to no inference."""
+        self.measured(Histogram(), {OutcomeKind.REFUSED: 1}, {})
+
+    def crashed(self) -> None:
+        """Count an end of the process that was not asked for."""
+        self._window.crashed()
+
+    def refused(self, error: EdgewiseError, release: str | None = None) -> None:
+        """Count a refusal, by its kind, for what runs; one by a signature also for the release that was refused."""
+        kind = type(error).__name__
+        with self._lock:
+            self.refusals[kind] += 1
+            window = self._window
+        window.count(counter_of(kind))
+        if isinstance(error, SIGNATURE_FAILURES):
+            window.signature_failed()
+            if release is not None:
+                self._collector.window(release, UNKNOWN_VARIANT).signature_failed()
+
+    def given_up(self, release: str) -> None:
+        """Report that a release crashed at every start."""
+        self._collector.window(release, UNKNOWN_VARIANT).crash_loop()
+
+
+def counter_of(kind: str) -> str:
+    """Return the counter of an error's kind.
+
+    >>> counter_of("RollbackError")
+    'refused.rollback_error'
+    """
+    return "refused." + re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower()

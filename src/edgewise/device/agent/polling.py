@@ -1,0 +1,147 @@
+"""One poll: ask both repositories, install what they agree on, let it answer. Nothing here waits or repeats."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from edgewise.device.agent.counts import Counts
+from edgewise.device.agent.serving import Model, Serving
+from edgewise.device.agent.settings import Settings
+from edgewise.device.agent.status import LastPoll, Problem
+from edgewise.device.slots import MOST_STARTS, Slot, Slots, State
+from edgewise.device.trial import Limits, try_bundle
+from edgewise.device.update import Updater
+from edgewise.errors import (
+    DigestError,
+    EdgewiseError,
+    ExecutionError,
+    GivenUpError,
+    HttpStatusError,
+    InputError,
+    InstallError,
+    SlotError,
+    TransferError,
+    TrustError,
+)
+
+log = logging.getLogger("edgewise.agent")
+
+
+class Polled:
+    """How a poll ended."""
+
+    def __init__(self, last: LastPoll, *, retry_after_s: float | None = None, failed: bool = False) -> None:
+        """Take what is shown, and what the schedule needs."""
+        self.last = last
+        self.retry_after_s = retry_after_s
+        self.failed = failed
+
+
+class Installer:
+    """Tries a filled slot: in a process of its own first, then opened here, so that what is confirmed can answer."""
+
+    def __init__(self, slots: Slots, settings: Settings) -> None:
+        """Take the limits of the trial."""
+        self._slots = slots
+        self._limits = Limits(memory_mib=settings.trial.memory_mib, timeout_s=settings.trial.timeout_s)
+        self.opened: Model | None = None
+
+    def __call__(self, slot: Slot) -> None:
+        """Raise where the slot must not be confirmed."""
+        self.opened = None
+        folder = self._slots.path(slot)
+        try_bundle(folder, self._limits)
+        self.opened = Model.open(slot, folder)
+
+
+def poll(
+    updater: Updater, installer: Installer, serving: Serving, counts: Counts, *, unix_s: Callable[[], float]
+) -> Polled:
+    """Poll once. What answers is another model afterwards, or the same as before; every error is told in the result."""
+    release = None
+    try:
+        found = updater.ask()
+        release = found.image.release
+        if serving.model is None:
+            _drop_damaged(updater.slots, floor=found.release.floor)
+        slot = updater.install(found)
+        if serving.model is not None and serving.model.slot == slot:
+            return Polled(LastPoll(at_unix_s=int(unix_s()), result="up to date"))
+        serving.swap(installer.opened or Model.open(slot, updater.slots.path(slot)))
+        log.info("updated", extra={"version": slot.release.version, "slot": slot.place.value})
+        return Polled(LastPoll(at_unix_s=int(unix_s()), result="updated"))
+    except TransferError as error:
+        log.warning("unreachable", extra={"reason": error.found})
+        problem = Problem.of(error, int(unix_s()))
+        after = error.retry_after_s if isinstance(error, HttpStatusError) else None
+        return Polled(
+            LastPoll(at_unix_s=problem.at_unix_s, result="unreachable", problem=problem),
+            retry_after_s=after,
+            failed=True,
+        )
+    except EdgewiseError as error:
+        counts.refused(error, None if release is None else release.digest)
+        problem = Problem.of(error, int(unix_s()))
+        log.warning("refused", extra={"kind": problem.kind, "reason": problem.found})
+        return Polled(LastPoll(at_unix_s=problem.at_unix_s, result="refused", problem=problem))
+    finally:
+        installer.opened = None
+
+
+def _drop_damaged(slots: Slots, *, floor: str) -> None:
+    """Forget a confirmed slot that cannot be started, so that it is installed anew."""
+    running = slots.state().running
+    if running is not None:
+        try:
+            slots.check(running, floor=floor)
+        except (SlotError, DigestError):
+            slots.drop()
+
+
+def start(slots: Slots, serving: Serving, counts: Counts, *, floor: str) -> list[EdgewiseError]:
+    """Let the confirmed bundle answer, or the one before; return what was wrong on the way, which is counted.
+
+    Without a bundle that can run the agent goes on, and the next poll brings one. Raises OutputError.
+    """
+    problems: list[EdgewiseError] = []
+
+    def note(error: EdgewiseError, release: str | None = None) -> None:
+        counts.refused(error, release)
+        problems.append(error)
+
+    try:
+        slots.state()
+    except SlotError as error:
+        note(error)
+        slots.set_aside()
+    while slots.state().running is not None:
+        before = slots.state()
+        try:
+            slot = slots.boot(floor=floor)
+        except (InstallError, TrustError) as error:
+            note(error)
+            break
+        if before.running is not None and before.running != slot:
+            note(_why_left(slots, before, before.running, floor=floor), before.running.release.digest)
+            if before.starts >= MOST_STARTS:
+                counts.given_up(before.running.release.digest)
+        try:
+            serving.swap(Model.open(slot, slots.path(slot)))
+        except (InputError, ExecutionError) as error:  # the next start of it counts: it goes back in the end
+            note(error)
+        else:
+            break
+    return problems
+
+
+def _why_left(slots: Slots, before: State, left: Slot, *, floor: str) -> EdgewiseError:
+    """Return why the slot that ran before is not the one that was started."""
+    name = f"{left.release.product} {left.release.version}"
+    if before.starts >= MOST_STARTS:
+        return GivenUpError(f"{name} crashed here at every start", next_step="the bundle before it runs again")
+    try:
+        slots.check(left, floor=floor)
+    except EdgewiseError as error:
+        return error
+    return SlotError(f"the files of {name} could not be read at the start, and can be now", next_step="check the disk")

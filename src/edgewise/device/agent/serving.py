@@ -1,0 +1,91 @@
+"""The model that answers. Another one is put in its place between two inferences."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from edgewise.contracts.outcome import Outcome, OutcomeKind
+from edgewise.device.agent.counts import Counts
+from edgewise.device.agent.tensors import Specs
+from edgewise.device.runtime import NO_TIME, Answer, Runtime
+from edgewise.device.slots import Slot
+from edgewise.runtimes.base import Array
+
+
+class Model:
+    """A slot's bundle, opened: its chosen variant answers."""
+
+    def __init__(self, slot: Slot, runtime: Runtime) -> None:
+        """Take both; see `open`."""
+        self.slot = slot
+        self.runtime = runtime
+        session = runtime.session
+        self.specs: Specs = {name: (session.inputs[name].dtype, session.inputs[name].shape) for name in session.given}
+
+    @classmethod
+    def open(cls, slot: Slot, folder: Path) -> Model:
+        """Open the files of a slot, which were checked. Raises BundleError, ModelError, ExecutionError."""
+        return cls(slot, Runtime.open(folder))
+
+
+class Serving:
+    """One model at a time, used by one thread at a time; the others wait, at most until their deadline."""
+
+    def __init__(self, counts: Counts, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin without a model. `clock` is monotonic, in seconds."""
+        self._counts = counts
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._model: Model | None = None
+        self._closing = False
+
+    @property
+    def model(self) -> Model | None:
+        """What answers now; None before the first bundle."""
+        return self._model
+
+    def swap(self, model: Model) -> None:
+        """Let another model answer from the next inference on."""
+        with self._lock:
+            self._measure()
+            before, self._model = self._model, model
+            self._counts.running(model.slot.release.digest, model.runtime.variant)
+        if before is not None:
+            before.runtime.close()
+
+    def infer(self, inputs: Mapping[str, Array], *, until_s: float | None = None) -> Answer:
+        """Answer once, with arrays of the caller's own. `until_s` is the deadline, on this object's clock."""
+        if not self._lock.acquire(timeout=-1 if until_s is None else max(0.0, until_s - self._clock())):
+            return Answer({}, self.refuse(f"{NO_TIME}: others were before it"))
+        try:
+            if self._closing or self._model is None:
+                return Answer({}, self.refuse("the agent stops" if self._closing else "no bundle is installed yet"))
+            left_ms = None if until_s is None else (until_s - self._clock()) * 1000
+            found = self._model.runtime.infer(inputs, deadline_ms=left_ms)
+            return Answer({name: array.copy() for name, array in found.outputs.items()}, found.outcome)
+        finally:
+            self._lock.release()
+
+    def refuse(self, reason: str) -> Outcome:
+        """Count a request that comes to no inference, and return its outcome."""
+        self._counts.turned_away()
+        return Outcome(kind=OutcomeKind.REFUSED, reason=reason)
+
+    def measure(self) -> None:
+        """Hand what was measured since the last call over to the counts."""
+        with self._lock:
+            self._measure()
+
+    def close(self, wait_s: float) -> None:
+        """Begin no inference any more, and wait for the one that runs, `wait_s` at most."""
+        self._closing = True
+        if self._lock.acquire(timeout=wait_s):
+            self._lock.release()
+
+    def _measure(self) -> None:
+        if self._model is not None:
+            runtime = self._model.runtime
+            self._counts.measured(runtime.latency.drain(), *runtime.tally.drain())
