@@ -82,10 +82,15 @@ def equalised(
         raw = np.where(live, np.maximum(span, 1e-12) ** alpha / np.maximum(columns, 1e-12) ** (1 - alpha), 1.0)
         factor = raw / np.exp(np.log(raw[live]).mean())
         factor = np.where(live, np.clip(factor, 1 / _LIMIT, _LIMIT), 1.0).astype(np.float32)
-        for region in each.writers:
-            _scale_rows(graph, changed, region, np.reciprocal(factor))
-        for region in each.readers:
-            _scale_columns(graph, changed, region, factor)
+        _scale(graph, changed, each, factor)
+    return _with_weights(graph, changed)
+
+
+def scaled(graph: Graph, factors: Sequence[tuple[ChannelClass, FloatArray]]) -> onnx.ModelProto:
+    """Return the model with the channels of these classes divided by factors [channels] of one's own."""
+    changed: dict[str, FloatArray] = {}
+    for each, factor in factors:
+        _scale(graph, changed, each, factor)
     return _with_weights(graph, changed)
 
 
@@ -146,6 +151,13 @@ def _column_peaks(graph: Graph, changed: Mapping[str, FloatArray], region: Regio
     return np.asarray(grouped.max(axis=(1, 3)).reshape(-1), dtype=np.float32)
 
 
+def _scale(graph: Graph, changed: dict[str, FloatArray], each: ChannelClass, factor: FloatArray) -> None:
+    for region in each.writers:
+        _scale_rows(graph, changed, region, np.reciprocal(factor))
+    for region in each.readers:
+        _scale_columns(graph, changed, region, factor)
+
+
 def _scale_rows(graph: Graph, changed: dict[str, FloatArray], region: Region, factor: FloatArray) -> None:
     name = region.weight or ""
     weight = _weight(graph, changed, name)
@@ -156,11 +168,15 @@ def _scale_rows(graph: Graph, changed: dict[str, FloatArray], region: Region, fa
 
 def _scale_columns(graph: Graph, changed: dict[str, FloatArray], region: Region, factor: FloatArray) -> None:
     name = region.weight or ""
-    weight = _weight(graph, changed, name)
+    changed[name] = columns_scaled(graph, region, _weight(graph, changed, name), factor)
+
+
+def columns_scaled(graph: Graph, region: Region, weight: FloatArray, factor: FloatArray) -> FloatArray:
+    """Return a convolution's weight with what multiplies input channel c scaled by factor[c]."""
     groups = int(attribute(graph.nodes[region.anchor], "group", 1))
     per_group = factor.reshape(groups, 1, weight.shape[1])
     grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
-    changed[name] = (grouped * per_group[..., None]).reshape(weight.shape)
+    return np.asarray((grouped * per_group[..., None]).reshape(weight.shape), np.float32)
 
 
 def _with_weights(graph: Graph, changed: Mapping[str, FloatArray]) -> onnx.ModelProto:

@@ -14,6 +14,7 @@ from edgewise.forge.verify.streams.child import resident_bytes
 from edgewise.forge.verify.streams.judge import (
     charts,
     condition_finding,
+    looks_of,
     memory_finding,
     pressure_finding,
     soak_findings,
@@ -84,11 +85,11 @@ def test_a_slow_model_misses_its_deadlines_by_schedule_and_ends() -> None:
     assert stream.frames == 100
     assert stream.dropped > 50
     assert stream.missed.all()
-    found = graded(soak_findings(stream, STEADY, budget=Budget(), asked=True))
+    found = graded(soak_findings([stream], [STEADY], budget=Budget(), asked=True))
     assert found["streams.deadline_misses"].grade is Grade.FAIL
     assert found["streams.deadline_misses"].value == 1.0
     assert "never ran" in found["streams.deadline_misses"].detail
-    found = graded(soak_findings(stream, STEADY, budget=Budget(), asked=False))
+    found = graded(soak_findings([stream], [STEADY], budget=Budget(), asked=False))
     assert found["streams.deadline_misses"].grade is Grade.FLAG
 
 
@@ -101,7 +102,7 @@ def test_late_frames_are_counted_by_window() -> None:
     assert [part.start for part in windows[:3]] == [0, 100, 200]
     assert sum(part.stop - part.start for part in windows) == 2000
     assert (
-        graded(soak_findings(stream, STEADY, budget=Budget(), asked=True))["streams.deadline_misses"].grade
+        graded(soak_findings([stream], [STEADY], budget=Budget(), asked=True))["streams.deadline_misses"].grade
         is Grade.PASS
     )
 
@@ -109,15 +110,16 @@ def test_late_frames_are_counted_by_window() -> None:
 def test_the_budgets_limits_judge_from_the_moment_a_frame_was_due() -> None:
     stream = Machine(lambda frame: 30.0 if frame % 50 == 0 else 2.0).stream(2000)
     budget = Budget(latency_p50_ms=2.5, latency_p99_ms=9.0)
-    found = graded(soak_findings(stream, STEADY, budget=budget, asked=False))
+    found = graded(soak_findings([stream], [STEADY], budget=budget, asked=False))
     assert found["streams.latency_p50"].grade is Grade.PASS
     assert found["streams.latency_p99"].grade is Grade.FAIL
     assert found["streams.latency_p99"].reference == pytest.approx(2.0)
-    few = graded(soak_findings(Machine(lambda _: 9.5).stream(100), STEADY, budget=budget, asked=False))
+    few = graded(soak_findings([Machine(lambda _: 9.5).stream(100)], [STEADY], budget=budget, asked=False))
     assert few["streams.latency_p99"].grade is Grade.FLAG
     assert few["streams.latency_p50"].grade is Grade.FAIL
     assert (
-        graded(soak_findings(stream, STEADY, budget=Budget(), asked=False))["streams.latency_p99"].grade is Grade.NOTED
+        graded(soak_findings([stream], [STEADY], budget=Budget(), asked=False))["streams.latency_p99"].grade
+        is Grade.NOTED
     )
 
 
@@ -131,7 +133,7 @@ def test_a_leaking_session_is_found_by_its_slope() -> None:
         return 2.0
 
     stream = Machine(leak, lambda _: resident_bytes()).stream(800)
-    found = memory_finding(stream, generator=np.random.default_rng(0))
+    found = memory_finding([stream], generator=np.random.default_rng(0))
     assert found.grade is Grade.FAIL
     assert found.interval is not None
     assert found.interval.low > 0
@@ -142,18 +144,18 @@ def test_a_leaking_session_is_found_by_its_slope() -> None:
 def test_memory_that_jitters_or_only_grows_at_first_is_no_leak(seed: int) -> None:
     random = np.random.default_rng(seed)
     jitter = Machine(lambda _: 2.0, lambda _: 100 * MIB + int(random.integers(0, MIB)))
-    assert memory_finding(jitter.stream(800), generator=random).grade is Grade.PASS
+    assert memory_finding([jitter.stream(800)], generator=random).grade is Grade.PASS
     warming = Machine(lambda _: 2.0, lambda ran: 100 * MIB + min(ran, 150) * MIB // 8)
-    assert memory_finding(warming.stream(1000), generator=random).grade is Grade.PASS
+    assert memory_finding([warming.stream(1000)], generator=random).grade is Grade.PASS
 
 
 def test_a_soak_that_is_too_short_says_so() -> None:
-    found = memory_finding(Machine(lambda _: 2.0).stream(20), generator=np.random.default_rng(0))
+    found = memory_finding([Machine(lambda _: 2.0).stream(20)], generator=np.random.default_rng(0))
     assert found.grade is Grade.UNKNOWN
 
 
 def test_conditions_are_judged_beside_fp32() -> None:
-    fast, slow = times_of([STEADY]), times_of([Machine(lambda _: 14.0).stream(500)])
+    fast, slow = [STEADY], [Machine(lambda _: 14.0).stream(500)]
     assert condition_finding("heat", "hot", fast, slow, budget=Budget()).grade is Grade.PASS
     assert condition_finding("heat", "hot", slow, fast, budget=Budget()).grade is Grade.FLAG
     assert condition_finding("heat", "hot", slow, slow, budget=Budget()).grade is Grade.PASS
@@ -166,7 +168,7 @@ def test_a_stream_that_never_ran_has_no_latency() -> None:
         dropped=3,
         **{name: np.empty(0, np.int64) for name in ("begun_ns", "done_ns", "looked_ns", "resident_bytes")},
     )
-    found = condition_finding("heat", "hot", times_of([empty]), times_of([STEADY]), budget=Budget())
+    found = condition_finding("heat", "hot", [empty], [STEADY], budget=Budget())
     assert found.value is None
     assert found.grade is Grade.FLAG
 
@@ -190,7 +192,7 @@ def test_memory_pressure_that_the_variant_does_not_bear_is_flagged() -> None:
 
 
 def test_the_charts_show_every_window() -> None:
-    latency, memory = charts(STEADY, STEADY)
+    latency, memory = charts([STEADY], [STEADY])
     assert len(latency.lines[0].x) == 20
     assert max(latency.lines[0].y) == pytest.approx(2.0)
     assert len(memory.lines[0].x) == len(STEADY.looked_ns) <= 400
@@ -200,3 +202,36 @@ def test_the_rate_is_what_was_asked_for_or_half_of_what_fp32_can() -> None:
     assert rate(3.0, asked=12.5) == 12.5
     assert rate(3.0, asked=None) == 30.0
     assert rate(100.0, asked=None) == pytest.approx(5.0)
+
+
+def test_what_the_machine_does_in_one_turn_is_not_blamed_on_the_variant() -> None:
+    calm = [Machine(lambda _: 2.0).stream(100) for _ in range(5)]
+    hit = [*calm[:4], Machine(lambda _: 30.0).stream(100)]
+    assert condition_finding("heat", "hot", hit, calm, budget=Budget()).grade is Grade.PASS
+    found = graded(soak_findings(hit, calm, budget=Budget(), asked=False))["streams.deadline_misses"]
+    assert found.grade is Grade.NOTED
+    most = [*calm[:2], *[Machine(lambda _: 30.0).stream(100)] * 3]
+    assert condition_finding("heat", "hot", most, calm, budget=Budget()).grade is Grade.FLAG
+    found = graded(soak_findings(most, calm, budget=Budget(), asked=False))["streams.deadline_misses"]
+    assert found.grade is Grade.FLAG
+
+
+def test_frames_late_at_the_asked_rate_are_unknown_only_where_fp32_is_as_late_and_time_was_left() -> None:
+    def stuttering() -> Stream:
+        return Machine(lambda frame: 60.0 if frame % 50 == 0 else 3.0).stream(500)
+
+    def grade(mine: Stream, theirs: Stream) -> Grade:
+        found = graded(soak_findings([mine], [theirs], budget=Budget(), asked=True))
+        return found["streams.deadline_misses"].grade
+
+    assert grade(stuttering(), stuttering()) is Grade.UNKNOWN
+    assert grade(stuttering(), STEADY) is Grade.FAIL
+    slow = Machine(lambda _: 14.0).stream(500)
+    assert grade(slow, slow) is Grade.FAIL
+
+
+def test_turns_are_put_one_behind_the_other() -> None:
+    turn = Machine(lambda _: 2.0, lambda ran: ran * MIB).stream(100)
+    looked, sizes = looks_of([turn, turn])
+    assert np.array_equal(looked[100:], turn.looked_ns + 100 * PERIOD_MS * 1_000_000)
+    assert np.array_equal(sizes[:100], sizes[100:])

@@ -20,6 +20,8 @@ DoubleArray = NDArray[np.float64]
 # Half a step, and what folding or float32 arithmetic adds to it.
 _NEAREST = 0.51
 _EITHER_WAY = 1.01
+# The same where fp32 was rescaled by factors that were read from rounded weights: they are right to about a percent.
+_RESCALED = 2.0
 # Root mean square in steps: 0.29 for nearest, 0.4 to 0.9 for error feedback.
 _ROUNDING_RMS = 0.29
 _FEEDBACK_RMS = 1.25
@@ -76,14 +78,18 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """Mean square, over channels, of what was added to the bias; 0 where a bias is not stored with the layer."""
 
 
-def explain(reference: Weight, variant: Weight) -> Explained:
-    """Compare one layer. Raises ValueError where the shapes differ."""
+def explain(reference: Weight, variant: Weight, *, is_rescaled: bool = False) -> Explained:
+    """Compare one layer; `is_rescaled` where fp32's weights are known up to factors from the variant only.
+
+    Raises ValueError where the shapes differ.
+    """
     if reference.rows.shape != variant.rows.shape:
         raise ValueError(f"{reference.rows.shape} and {variant.rows.shape}")
     errors = _errors(reference.rows, variant)
     largest = np.abs(errors).max(axis=1)
     rms = np.sqrt(np.mean(errors.astype(np.float64) ** 2, axis=1))
     how, limit, most_rms = _habit(variant, largest, rms)
+    limit = max(limit, _RESCALED) if is_rescaled else limit
     suspects = np.flatnonzero((largest > limit) | (rms > most_rms))
     changes = tuple(_change(int(row), reference.rows[row], variant, errors[row], limit) for row in suspects)
     gains = [each.gain for each in changes if each.gain is not None]

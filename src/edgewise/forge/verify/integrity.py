@@ -53,6 +53,15 @@ def integrity(subject: Subject, progress: Progress) -> Section:
 
 def _weights(found: Match, weights: dict[str, Explained]) -> Iterator[Finding]:
     changed = {name: each for name, each in weights.items() if each.changes}
+    if found.rescaled:
+        yield Finding(
+            name="integrity.rescaled",
+            grade=Grade.NOTED,
+            detail=f"channels are rescaled between layers in {found.rescaled} places, as equalisation does it: what is "
+            "divided where it is written is multiplied where it is read. Weights and values are compared with fp32 "
+            "rescaled alike, which computes the same",
+            value=found.rescaled,
+        )
     missing = len(bearers(found.reference)) - len(weights)
     wholesale = len(weights) > 1 and len(_unlike(weights)) > _WHOLESALE * len(weights)
     if wholesale:

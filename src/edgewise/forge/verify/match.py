@@ -12,6 +12,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.forge.graph import Graph
 from edgewise.forge.regions import Region, regions_of
 from edgewise.forge.verify.points import Point, points
+from edgewise.forge.verify.rescaled import rescaled
 from edgewise.forge.verify.weights import paired
 from edgewise.runtimes.onnxruntime_ import optimised
 
@@ -23,14 +24,17 @@ class Match(msgspec.Struct, frozen=True):
     regions: tuple[Region, ...]
     variant: Graph
     points: tuple[Point, ...]
+    rescaled: int = 0
+    """Classes of channels in which this form is rescaled as the variant is (see `rescaled`)."""
 
 
 def match(reference: Path, normalised: Path, variant: Graph) -> Match:
     """Return the form with most points and weights in common; the imported one where forms are equally close."""
     best: tuple[int, Match] | None = None
-    for graph in forms(reference, normalised):
+    for form in forms(reference, normalised):
+        graph, classes = rescaled(form, variant) or (form, 0)
         regions = regions_of(graph)
-        found = Match(graph, regions, variant, points(graph, regions, variant))
+        found = Match(graph, regions, variant, points(graph, regions, variant), classes)
         score = len(found.points) + sum(other is not None for _, other in paired(graph, variant))
         if best is None or score > best[0]:
             best = score, found

@@ -17,6 +17,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Dataset
 from edgewise.forge.verify import where_findings as say
+from edgewise.forge.verify.bounds import affordable, processor_seconds
 from edgewise.forge.verify.causes import Diagnosis, diagnose
 from edgewise.forge.verify.explain import Explained, explain
 from edgewise.forge.verify.match import Match, load, match
@@ -31,7 +32,7 @@ _SAMPLES = {Depth.QUICK: 32, Depth.FULL: 256}
 _FURTHER = {Depth.QUICK: 256, Depth.FULL: 1024}
 # Elements of all compared tensors, over all samples: what bounds the time.
 _ELEMENTS = {Depth.QUICK: 1 << 28, Depth.FULL: 1 << 31}
-_LEAST = 8
+_LEAST, _LEAST_FURTHER = 8, 96
 
 
 def where(subject: Subject, progress: Progress) -> Section:
@@ -84,7 +85,9 @@ def explained(found: Match) -> dict[str, Explained]:
         before = read(found.reference, mine)
         after = read(found.variant, its) if its is not None else None
         if before is not None and after is not None and before.rows.shape == after.rows.shape:
-            result[found.reference.nodes[mine.index].output[0]] = explain(before, after)
+            result[found.reference.nodes[mine.index].output[0]] = explain(
+                before, after, is_rescaled=bool(found.rescaled)
+            )
     return result
 
 
@@ -96,7 +99,8 @@ def _second_look(
     subject: Subject, found: Match, suspects: Sequence[Noise], seen: AbstractSet[int], progress: Progress
 ) -> None:
     """Widen the extremes of some tensors by many more samples, of the test split and of the calibration data."""
-    limit = _FURTHER[subject.depth]
+    each = processor_seconds(lambda: subject.reference.run(subject.test[0].feeds))
+    limit = affordable(subject.seconds / 2, 2 * each, have=_FURTHER[subject.depth], least=_LEAST_FURTHER)
     rest = [at for at in range(len(subject.test)) if at not in seen]
     further: list[tuple[Dataset, int]] = [(subject.test, rest[at]) for at in _spread(len(rest), limit)]
     pool = subject.calibrate

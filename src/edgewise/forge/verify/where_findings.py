@@ -18,8 +18,9 @@ from edgewise.forge.verify.quantized import read_grids, same_grid, written_grids
 OWN_FLOOR_DB = 15.0
 CLIPPING_FLOOR_DB = 20.0
 CLIPPED_DB = 30.0
-# A grid this many times wider than all values ever seen has lost most of a bit.
-WIDEST = 1.75
+# A grid this many times wider than all values ever seen has lost half a bit; after a second look, those of healthy
+# min-max variants of four networks are at most 1.15 times as wide.
+WIDEST = 1.4
 WIDEST_ON_TEST = 3.0
 # Too far at one end and too short at the other, over the values' width.
 SHIFT = 0.15
