@@ -1,0 +1,239 @@
+"""A runtime that goes to a faster variant while the device is pressed, and comes back."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from edgewise.contracts.budget import Budget
+from edgewise.contracts.outcome import OutcomeKind
+from edgewise.device.fallback.options import FallbackOptions
+from edgewise.device.governor.decide import Cause, Reading, State, decide
+from edgewise.device.governor.joining import Declined, Joined, join, times_ms
+from edgewise.device.governor.lateness import MOST, Lateness
+from edgewise.device.governor.policy import GovernorPolicy, policy_for
+from edgewise.device.governor.sensors import Sensed, Sensors, memory_mib, trip_c
+from edgewise.device.meter import LatencyMeter
+from edgewise.device.ready import Ready
+from edgewise.device.runtime import CUT, LATE, NO_TIME, Answer, Runtime
+from edgewise.device.tally import Tally
+from edgewise.errors import EdgewiseError
+from edgewise.runtimes.base import Array
+
+LOOK_S = 0.1
+"""How often the governor is asked while nothing is late."""
+KEPT_SWITCHES = 256
+SWITCHES = "governor.switches"
+"""Counter: all of them; `governor.switch.CAUSE` counts them by their cause."""
+_LOCAL = frozenset({OutcomeKind.LOCAL, OutcomeKind.LOCAL_DEGRADED})
+_MISSES = frozenset({LATE, CUT, NO_TIME})
+
+
+class Switch(NamedTuple):
+    """One switch: at seconds of the clock, between which variants, why, and how long it held up the next item."""
+
+    at_s: float
+    before: str
+    after: str
+    cause: Cause
+    reason: str
+    took_us: float
+
+
+class Counted(NamedTuple):
+    """What one variant did; swapped with it, since an envelope of telemetry is about one variant."""
+
+    latency: LatencyMeter
+    tally: Tally
+
+
+class AdaptiveRuntime:
+    """Answers with the wanted variant, or with a lower one that joined; one thread at a time may use it.
+
+    It switches between two items only, and all that belongs to a variant goes with it. The sessions of all that
+    joined stay loaded: a switch loads nothing, and costs no more than the memory that `joined` says.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Ready],
+        joined: Joined,
+        *,
+        policy: GovernorPolicy,
+        sensors: Sensors | None = None,
+        fallback: FallbackOptions | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Answer with `joined.levels[0]`; see `open`. `clock` is monotonic.
+
+        Raises ConfigError where the fallback does not fit each of them.
+        """
+        by_name = {each.variant: each for each in members}
+        self.members = tuple(by_name[level.variant] for level in joined.levels)
+        """What can answer, in the order of the levels."""
+        self.joined = joined
+        self.policy = policy
+        self.switches: deque[Switch] = deque(maxlen=KEPT_SWITCHES)
+        """The last ones, oldest first."""
+        self.reason = ""
+        """Why the variant that answers does; empty while it is the wanted one."""
+        self._sensors = sensors
+        self._clock = clock
+        self._state = State()
+        self._lateness = Lateness()
+        self._due_ns = 0
+        self._runtime = Runtime(self.members[0], fallback=fallback)
+        for each in (*self.members[1:], self.members[0]):
+            self._runtime.use(each)  # a fallback that does not fit is found now, not under pressure
+        self._counted = {each.variant: Counted(LatencyMeter(), Tally()) for each in self.members}
+        self._take_over(self.members[0])
+        if sensors is not None:
+            sensors.start()
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        wanted: str | None = None,
+        policy: GovernorPolicy | None = None,
+        state: Sequence[tuple[str, str]] = (),
+        fallback: FallbackOptions | None = None,
+        sensors: Sensors | None = None,
+    ) -> Self:
+        """Open the variants of an extracted bundle's folder, whose files were verified, and measure who joins.
+
+        The chosen variant is the wanted one, unless another is named. One that cannot be opened, or is wrong on a
+        golden input, does not join, and `joined.declined` says why; where it is the wanted one, that is raised:
+        BundleError, ModelError, ExecutionError. Raises ConfigError where a fallback does not fit.
+        """
+        from edgewise.device.bundled import open_variant  # noqa: PLC0415 - as in Runtime.open
+
+        sizes: dict[str, float | None] = {}
+
+        def opened(name: str | None) -> Ready:
+            before = _resident_mib()
+            ready = open_variant(folder, name, state=state)
+            after = _resident_mib()
+            sizes[ready.variant] = max(after - before, 0.0) if before is not None and after is not None else None
+            return ready
+
+        first = opened(wanted)
+        members, declined = [first], []
+        manifest = first.manifest
+        for each in () if manifest is None else manifest.variants:
+            if each.name == first.variant:
+                continue
+            try:
+                members.append(opened(each.name))
+            except EdgewiseError as error:
+                declined.append(Declined(each.name, error.found))
+        budget = manifest.budget if manifest is not None else Budget()
+        policy = policy or policy_for(budget, memory_mib=memory_mib(), trip_c=trip_c())
+        found = join(members, times_ms(members), memory=sizes, most_memory_mib=policy.most_memory_mib)
+        joined = Joined(found.levels, (*declined, *found.declined))
+        return cls(members, joined, policy=policy, sensors=sensors or Sensors(), fallback=fallback)
+
+    @property
+    def ready(self) -> Ready:
+        """What answers now."""
+        return self._runtime.ready
+
+    @property
+    def sensed(self) -> Sensed:
+        """What the device said of itself last, and what it does not say."""
+        return Sensed(missing=("no sensors were given",)) if self._sensors is None else self._sensors.latest
+
+    def infer(self, inputs: Mapping[str, Array], *, deadline_ms: float | None = None) -> Answer:
+        """Answer once, as `Runtime.infer` does; then look whether another variant should answer the next item."""
+        begin = self._clock()
+        answer = self._runtime.infer(inputs, deadline_ms=deadline_ms)
+        now = self._clock()
+        due_ms = self.policy.deadline_ms if deadline_ms is None else deadline_ms
+        if due_ms is not None:
+            self._note(answer, (now - begin) / 1e6, due_ms)
+        if now >= self._due_ns:
+            self._due_ns = now + int(LOOK_S * 1e9)
+            self._look(now / 1e9)
+        return answer
+
+    def drain(self) -> dict[str, Counted]:
+        """Return what each variant counted; draining its `latency` and `tally` begins anew."""
+        return dict(self._counted)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._runtime.close()
+        if self._sensors is not None:
+            self._sensors.close()
+
+    def _note(self, answer: Answer, taken_ms: float, due_ms: float) -> None:
+        """Note how late an item was; one that came to no execution for another reason says nothing."""
+        outcome = answer.outcome
+        if outcome.kind in _LOCAL:
+            share = taken_ms / due_ms
+        elif outcome.reason in _MISSES:
+            share = max(taken_ms / due_ms, 1.0) if due_ms > 0 else MOST
+        else:
+            return
+        self._lateness.observe(share)
+        if share > self.policy.late:
+            self._due_ns = 0
+
+    def _look(self, now_s: float) -> None:
+        sensed = self.sensed
+        decision = decide(
+            self.policy,
+            self.joined.levels,
+            self._state,
+            Reading(
+                at_s=now_s,
+                lateness=self._lateness.share,
+                items=self._lateness.items,
+                temperature_c=sensed.temperature_c,
+                battery=sensed.battery,
+                free_memory_mib=sensed.free_memory_mib,
+                load=sensed.load,
+            ),
+        )
+        before, self._state = self._state, decision.state
+        if decision.cause is None:
+            if self._state.level == 0:
+                self.reason = ""
+            return
+        begin = time.perf_counter_ns()
+        old, new = self.members[before.level], self.members[self._state.level]
+        _carry_state(old, new)
+        self.reason = decision.reason if self._state.level else ""
+        self._runtime.use(new, degraded=self.reason)
+        self._take_over(new)
+        self._lateness.reset()
+        self._runtime.tally.event(SWITCHES)
+        self._runtime.tally.event(f"governor.switch.{decision.cause}")
+        took_us = (time.perf_counter_ns() - begin) / 1e3
+        self.switches.append(Switch(now_s, old.variant, new.variant, decision.cause, decision.reason, took_us))
+
+    def _take_over(self, ready: Ready) -> None:
+        self._runtime.latency, self._runtime.tally = self._counted[ready.variant]
+
+
+def _carry_state(old: Ready, new: Ready) -> None:
+    """Let a stream go on: the new session's states are those of the old one, where they have the same form."""
+    for name in old.session.inputs.keys() - old.session.given:
+        mine, its = old.session.inputs[name], new.session.inputs.get(name)
+        if its is not None and (mine.shape, mine.dtype) == (its.shape, its.dtype):
+            np.copyto(its, mine)
+
+
+def _resident_mib() -> float | None:
+    import psutil  # noqa: PLC0415 - a device that does not govern does not load it
+
+    try:
+        return float(psutil.Process().memory_info().rss) / (1 << 20)
+    except (OSError, psutil.Error):
+        return None
