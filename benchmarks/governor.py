@@ -19,8 +19,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,23 +118,32 @@ def calm() -> Iterator[None]:
     yield
 
 
-def run(folder: Path, given: argparse.Namespace, mode: str, period_ms: float | None) -> dict:
+def pressure(name: str, process: int) -> AbstractContextManager[None]:
+    """Return what is imposed in a phase."""
+    if name == "hog":
+        return contention([])
+    return half(process) if name == "half" else calm()
+
+
+def run(folder: Path, given: argparse.Namespace, mode: str, period_ms: float | None) -> dict[str, Any]:
     """Return what happened to one stream, with who joined."""
     command = [sys.executable, __file__, str(folder), "--wanted", given.wanted, "--use", str(given.use)]
     process = subprocess.Popen(
         [*command, "--child", mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     )
-    told = json.loads(process.stdout.readline())
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("no pipes")
+    told: dict[str, Any] = json.loads(process.stdout.readline())
     process.stdin.write(json.dumps({"period_ms": period_ms}) + "\n")
     for name, seconds in PHASES:
-        with {"calm": calm, "hog": lambda: contention([]), "half": lambda: half(process.pid)}[name]():
+        with pressure(name, process.pid):
             time.sleep(seconds)
-    done = json.loads(process.stdout.readline())
+    done: dict[str, Any] = json.loads(process.stdout.readline())
     process.wait()
     return told | done
 
 
-def shares(done: dict) -> list[tuple[str, int, int]]:
+def shares(done: dict[str, Any]) -> list[tuple[str, int, int]]:
     """Return misses and frames of each phase."""
     ends = np.cumsum([0.0, *(seconds for _, seconds in PHASES)]) * 1e3 / done["period_ms"]
     missed = np.array(done["missed"])
@@ -144,7 +154,7 @@ def shares(done: dict) -> list[tuple[str, int, int]]:
     ]
 
 
-def show(mode: str, done: dict) -> None:
+def show(mode: str, done: dict[str, Any]) -> None:
     """Print the misses of one stream."""
     rows = shares(done)
     total, frames = sum(row[1] for row in rows), sum(row[2] for row in rows)
@@ -152,7 +162,7 @@ def show(mode: str, done: dict) -> None:
     print(f"{mode:13} misses {total}/{frames} = {total / frames:.2%}: {by_phase}")
 
 
-def show_switches(done: dict, policy: GovernorPolicy) -> None:
+def show_switches(done: dict[str, Any], policy: GovernorPolicy) -> None:
     """Print every switch, the least time between two, what they cost, and which variant answered at the end."""
     period_ms, missed = done["period_ms"], np.array(done["missed"])
     after = []
@@ -170,7 +180,7 @@ def show_switches(done: dict, policy: GovernorPolicy) -> None:
     print(f"  the last frame was answered by {done['variants'][-1]}")
 
 
-def record(path: Path, first: dict, last: dict) -> None:
+def record(path: Path, first: dict[str, Any], last: dict[str, Any]) -> None:
     """Keep what each frame took with either variant alone: phase, milliseconds, milliseconds, load."""
     ends = np.cumsum([seconds for _, seconds in PHASES]) * 1e3 / first["period_ms"]
     names: Sequence[str] = [name for name, _ in PHASES]

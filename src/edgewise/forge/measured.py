@@ -12,13 +12,14 @@ from edgewise.contracts.evidence import Candidate, EnergyProvenance, Interval, S
 from edgewise.contracts.target import RuntimeName
 from edgewise.errors import EdgewiseError
 from edgewise.forge.cache import Cache, digest
-from edgewise.forge.measure.energy import measure_energy, meters
+from edgewise.forge.measure.energy import measure_energy
 from edgewise.forge.measure.latency import Plan, interleave, speedup
 from edgewise.forge.measure.memory import measure_memory
 from edgewise.forge.measure.size import size_mib
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Feeds
+from edgewise.meters.energy import find_meters
 from edgewise.runtimes import runtime
 from edgewise.runtimes.base import Session
 
@@ -122,7 +123,7 @@ def with_footprint(
     except EdgewiseError:
         peak = None
     energy, provenance = None, EnergyProvenance.UNAVAILABLE
-    if session is not None and (available := meters(power=prepared.target.power)):
+    if session is not None and (available := find_meters(power=prepared.target.power)):
         found = measure_energy(session, list(feeds), available=available, seconds=_ENERGY_SECONDS)
         energy, provenance = found.energy_mj, found.provenance
     return msgspec.structs.replace(

@@ -11,8 +11,8 @@ import pytest
 from edgewise.contracts.evidence import EnergyProvenance
 from edgewise.contracts.target import PowerModel
 from edgewise.errors import DataError
-from edgewise.forge.measure.energy import Energy, measure_energy, meters
-from edgewise.forge.measure.meters import BatteryGauge, Ina3221, PowerEstimate, Rapl
+from edgewise.forge.measure.energy import Energy, measure_energy
+from edgewise.meters.energy import BatteryGauge, Ina3221, PowerEstimate, Rapl, find_meters
 from tests.unit.measure.clocks import FEEDS, Machine
 
 Draw = Callable[..., Path]
@@ -203,9 +203,9 @@ class TestMeasureEnergy:
 
 
 def test_meters_are_found_below_the_given_root_the_most_trusted_first(tmp_path: Path) -> None:
-    assert meters(sys=tmp_path) == ()
+    assert find_meters(sys=tmp_path) == ()
     TestRapl.zone(tmp_path / "class/powercap", "intel-rapl:0", "package-0", 1)
     TestIna3221.chip(tmp_path / "class/hwmon", ("VDD_IN",))
     write(tmp_path / "class/power_supply/BAT0", type="Battery", status="Discharging", energy_now=1)
-    found = meters(sys=tmp_path, power=PowerModel(idle_w=1.0, active_w=1.0))
+    found = find_meters(sys=tmp_path, power=PowerModel(idle_w=1.0, active_w=1.0))
     assert [type(each) for each in found] == [Ina3221, Rapl, BatteryGauge, PowerEstimate]

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 
 from edgewise.contracts.evidence import EnergyProvenance
-from edgewise.contracts.target import PowerModel
 from edgewise.errors import DataError
-from edgewise.forge.measure.meters import BatteryGauge, EnergyMeter, Ina3221, PowerEstimate, Rapl
+from edgewise.meters.energy import EnergyMeter
 from edgewise.runtimes.base import Array, Session
 
 _MJ_PER_J = 1000.0
@@ -28,21 +26,6 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
 
     energy_mj: float | None
     provenance: EnergyProvenance
-
-
-def meters(*, sys: Path = Path("/sys"), power: PowerModel | None = None) -> tuple[EnergyMeter, ...]:
-    """Return the meters that can be read here, the most trusted first.
-
-    Board sensors and counters come before the battery gauge, whose steps are coarse; the power
-    model of the target comes last. `sys` is where sysfs is mounted.
-    """
-    found = (
-        Ina3221.find(sys / "class/hwmon"),
-        Rapl.find(sys / "class/powercap"),
-        BatteryGauge.find(sys / "class/power_supply"),
-        PowerEstimate(power) if power is not None else None,
-    )
-    return tuple(meter for meter in found if meter is not None)
 
 
 def measure_energy(

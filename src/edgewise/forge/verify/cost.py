@@ -9,13 +9,14 @@ from edgewise.contracts.evidence import Figures
 from edgewise.contracts.target import PowerModel, RuntimeName
 from edgewise.contracts.verification import Depth, Finding, Grade, Section
 from edgewise.errors import EdgewiseError
-from edgewise.forge.measure.energy import measure_energy, meters
+from edgewise.forge.measure.energy import measure_energy
 from edgewise.forge.measure.latency import Plan, Timings, interleave, speedup
 from edgewise.forge.measure.memory import measure_memory
 from edgewise.forge.measure.size import size_mib
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Feeds
 from edgewise.forge.verify.subject import Subject
+from edgewise.meters.energy import find_meters
 from edgewise.runtimes.base import Session
 
 NAME = "cost"
@@ -109,5 +110,5 @@ def _footprint(subject: Subject, file: Path, feeds: list[Feeds]) -> dict[str, An
 
 
 def _energy(session: Session, feeds: list[Feeds], power: PowerModel | None) -> dict[str, Any]:
-    found = measure_energy(session, feeds, available=meters(power=power), seconds=_ENERGY_SECONDS)
+    found = measure_energy(session, feeds, available=find_meters(power=power), seconds=_ENERGY_SECONDS)
     return {"energy_mj": found.energy_mj, "energy_provenance": found.provenance}

@@ -29,7 +29,7 @@ def members(tmp_path: Path) -> tuple[Ready, ...]:
 
 
 def around(middle: float, seed: int) -> Sequence[float]:
-    return (middle * np.random.default_rng(seed).uniform(0.8, 1.25, ROUNDS)).tolist()
+    return [float(each) for each in middle * np.random.default_rng(seed).uniform(0.8, 1.25, ROUNDS)]
 
 
 def test_only_the_faster_join_and_the_others_are_told_why(members: tuple[Ready, ...]) -> None:

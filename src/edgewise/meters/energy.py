@@ -37,6 +37,21 @@ class EnergyMeter(Protocol):
         ...
 
 
+def find_meters(*, sys: Path = Path("/sys"), power: PowerModel | None = None) -> tuple[EnergyMeter, ...]:
+    """Return the meters that can be read here, the most trusted first.
+
+    Board sensors and counters come before the battery gauge, whose steps are coarse; the power
+    model of the target comes last. `sys` is where sysfs is mounted.
+    """
+    found = (
+        Ina3221.find(sys / "class/hwmon"),
+        Rapl.find(sys / "class/powercap"),
+        BatteryGauge.find(sys / "class/power_supply"),
+        PowerEstimate(power) if power is not None else None,
+    )
+    return tuple(meter for meter in found if meter is not None)
+
+
 class Rapl:
     """Intel's and AMD's running average power limit: a counter of microjoules per package.
 
