@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -17,12 +19,15 @@ from edgewise.errors import ConfigError
 from edgewise.forge.data.folder import resolve_folder
 
 if TYPE_CHECKING:
-    from edgewise.contracts.curation import DataCheck, Selection
+    from edgewise.contracts.curation import CalibrationRequest, DataCheck, Lack, Selection
 
 EPILOG = """\
 [bold]Examples[/]
 
 edgewise data select recordings.npz --model model.onnx --samples 256 --output data/calibrate.npz
+
+edgewise data select recordings.npz --model model.onnx --output data/calibrate.npz \\
+    --from-fleet https://fleet.example/api/v1/captures/kws/DIGEST
 
 edgewise data check data/ --model model.onnx
 
@@ -32,6 +37,8 @@ edgewise data check data/ --model model.onnx
 """
 
 HOLDS, FAILS = 0, 1
+MOST_CAPTURE_BYTES = 16 * 1024 * 1024
+MOST_SHOWN = 8
 _MODEL = "MODEL"
 _STYLES = {Grade.PASS: "green", Grade.FLAG: "yellow", Grade.FAIL: "bold red"}
 
@@ -59,6 +66,13 @@ def select(
     ],
     samples: Annotated[int, typer.Option(metavar="N", min=1, help="How many to choose.")] = 256,
     method: Annotated[Method, typer.Option(help="How to choose them.")] = Method.COVER,
+    from_fleet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|FILE",
+            help="Choose what shows what the fleet sees: the server's captures of a release, or a file of them.",
+        ),
+    ] = None,
     task: Task = None,
     seed: Seed = 0,
     threads: Threads = 1,
@@ -69,8 +83,22 @@ def select(
 
     Runs fp32 over at most 2,048 samples of the pools. The default is a greedy set cover over the outlier channels of
     the activations; k-centre and random are there to compare, and the table shows all three.
+
+    With --from-fleet the devices' own sketches say what is to be covered: a request (.json) is written beside the
+    split, which `calibrate` of edgewise.toml takes, and what no sample of the pools shows is named. The token of an
+    operator or viewer is taken from EDGEWISE_TOKEN.
     """
     config = TaskConfig(kind=task, calibrate=str(pools[0]), samples=samples)
+    if from_fleet is not None:
+        if method is not Method.COVER:
+            raise ConfigError(
+                f"--method {method} with --from-fleet",
+                required="the method cover: what the fleet sees is what is covered",
+                next_step="leave one of the two out",
+            )
+        return _select_from_fleet(
+            from_fleet, pools, model=model, config=config, seed=seed, output=output, threads=threads, json=json
+        )
     with stdout_kept():
         from edgewise.cli.progress import drawn  # noqa: PLC0415
         from edgewise.forge.curate import select as selecting  # noqa: PLC0415
@@ -129,6 +157,93 @@ def check(
     else:
         _print_check(found)
     return HOLDS if found.holds else FAILS
+
+
+def _select_from_fleet(
+    source: str,
+    pools: list[Path],
+    *,
+    model: str,
+    config: TaskConfig,
+    seed: int,
+    output: Path,
+    threads: int,
+    json: bool,
+) -> int:
+    with stdout_kept():
+        from edgewise.cli.progress import drawn  # noqa: PLC0415
+        from edgewise.forge.curate.fleet_ import decode_capture, request_calibration  # noqa: PLC0415
+
+        capture = decode_capture(_fetched(source))
+        with drawn(stderr_console(), quiet=json) as progress, TemporaryDirectory(prefix="edgewise-select-") as work:
+            found = request_calibration(
+                capture,
+                pools,
+                model=model,
+                config=config,
+                base=Path.cwd(),
+                work=Path(work),
+                seed=seed,
+                output=output,
+                request=output.with_suffix(".json"),
+                threads=threads,
+                progress=progress,
+            )
+    if json:
+        print_document(found)
+    else:
+        _print_request(found, output.with_suffix(".json"))
+    return HOLDS
+
+
+def _fetched(source: str) -> bytes:
+    """Return a file, or the answer of the fleet server at an address. Raises InputError, TransferError."""
+    if "://" not in source:
+        try:
+            return Path(source).read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"{source}: {error.strerror}", required="a file, or an address", next_step="check --from-fleet"
+            ) from error
+    from edgewise.device.trust.pace import Pace  # noqa: PLC0415
+    from edgewise.device.trust.transport import Transport  # noqa: PLC0415
+
+    token = os.environ.get("EDGEWISE_TOKEN", "")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    data = bytearray()
+    with Transport(Pace(total_s=300), headers=headers).get(source) as reply:
+        reply.check_status()
+        for chunk in reply.chunks():
+            data += chunk
+            if len(data) > MOST_CAPTURE_BYTES:
+                raise ConfigError(f"{source}: more than {MOST_CAPTURE_BYTES} bytes", required="a fleet's captures")
+    return bytes(data)
+
+
+def _print_request(found: CalibrationRequest, request: Path) -> None:
+    console = stdout_console()
+    console.print(
+        f"[bold]{len(found.samples)}[/] of {sum(found.pools.values())} samples for {clean(found.product)}: they show "
+        f"{found.covered:.1%} of what devices saw ({found.seen} ranges, {found.reports} reports)",
+        soft_wrap=True,
+    )
+    if found.low_margins is not None:
+        console.print(f"{found.low_margins:.1%} of the inferences had a margin below 0.1", soft_wrap=True)
+    for each in found.lacking[:MOST_SHOWN]:
+        console.print(
+            f"[yellow]no sample shows[/] {clean(each.input)}, channel {each.channel}: a {each.extreme}est value "
+            f"{_where(each)} ({each.share:.2%} of the inferences)",
+            soft_wrap=True,
+        )
+    if len(found.lacking) > MOST_SHOWN:
+        console.print(f"and {len(found.lacking) - MOST_SHOWN} more, see the request", soft_wrap=True)
+    console.print(f"[bold]written[/] {clean(found.written)} and {clean(str(request))}", soft_wrap=True)
+
+
+def _where(lack: Lack) -> str:
+    if lack.at_least is None:
+        return f"below {lack.below:g}"
+    return f"of {lack.at_least:g} or more" if lack.below is None else f"from {lack.at_least:g} to {lack.below:g}"
 
 
 def _print_selection(found: Selection) -> None:

@@ -74,3 +74,45 @@ class DataCheck(Value, kw_only=True):
     findings: tuple[Finding, ...]
     holds: bool
     """Whether no finding fails."""
+
+
+class Lack(Value, kw_only=True):
+    """Something that the fleet sees and no sample of the pool shows."""
+
+    input: str
+    channel: int
+    extreme: str
+    """`low` or `high`: the least or the largest value of a sample in that channel."""
+    at_least: float | None
+    """Where it lies; None where the bin is open on that side."""
+    below: float | None
+    share: float
+    """Of the inferences that devices looked at, as far as it can be told through their noise."""
+
+
+class CalibrationRequest(Value, kw_only=True):
+    """What `edgewise data select --from-fleet` chose, why, and what the pool lacks; `calibrate` takes it as a split."""
+
+    format_version: int = CURATION_VERSION
+    product: str
+    release: str
+    start_ms: int
+    stop_ms: int
+    reports: int
+    noise_scale: float
+    """Mean over the reports; 0 where devices added none."""
+    seen: int
+    """Ranges of extremes (channel, low or high, half an octave) that the fleet shows beyond its noise."""
+    covered: float
+    """Share of what devices saw, by count, that some chosen sample shows too."""
+    low_margins: float | None
+    """Share of inferences whose top-1 was less than 0.1 above top-2; None where no margin was told."""
+    pools: dict[str, int]
+    samples: tuple[Picked, ...]
+    """Best first."""
+    lacking: tuple[Lack, ...]
+    """Most frequent first: collect samples that show these."""
+    written: str
+    """The split, relative to the request."""
+    sha256: str
+    """Of the split."""

@@ -12,11 +12,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import msgspec
+import numpy as np
 import pytest
 
+from edgewise.contracts.capture import EDGES, FleetCapture
 from edgewise.contracts.histogram import histogram_of
 from edgewise.contracts.telemetry import LATENCY_MS, REQUESTS, Envelope, decode_envelope
+from edgewise.device.capture.sketches import Capture
 from edgewise.device.trust.transport import Reply, Sent, Transport
+from edgewise.device.uplink.collector import Collector, Reporter, new_boot
+from edgewise.device.uplink.dating import Dating
 from edgewise.device.uplink.destinations import FleetServer, OtlpCollector, signed
 from edgewise.device.uplink.send import PACE, Uplink
 from edgewise.device.uplink.spool import LEAST_LIMIT_BYTES, NAME, Spool
@@ -25,7 +30,7 @@ from edgewise.fleet.api.telemetry import Point
 from edgewise.fleet.ingest_totals import Totals, add
 from tests.conformance.fleet.backends import free_port
 from tests.conformance.fleet.clients import Device, Fleet
-from tests.unit.device.uplink.devices import Clock, latencies, window
+from tests.unit.device.uplink.devices import RELEASE, Clock, latencies, window
 
 DAY_MS = 24 * 3_600_000
 WINDOW_MS = 20 * 60_000
@@ -209,3 +214,39 @@ def _lengths(folder: Path, variant: str) -> list[int]:
         documents = connection.execute("SELECT document FROM envelope ORDER BY number").fetchall()
     found = [decode_envelope(each) for (each,) in documents]
     return [each.end_unix_ms - each.start_unix_ms for each in found if each.variant == variant]
+
+
+def test_what_devices_sketch_of_their_inputs_is_given_out_added_up(fleet: Fleet, tmp_path: Path) -> None:
+    product, draw = f"capture-{uuid4().hex[:8]}", np.random.default_rng(0)
+    seen = []
+    for number in range(2):
+        device, now_s, dating = fleet.device(product), [0.0], Dating()
+        capture = Capture({"x": np.zeros((1, 4), np.float32)}, clock=lambda: now_s[0])  # noqa: B023 - called at once
+        for _ in range(20):
+            now_s[0] += 1
+            seen.append(draw.normal(0, 5, (1, 4)).astype(np.float32))
+            capture.offer({"x": seen[-1]}, 0.5)
+        collector = Collector(Reporter(device=device.name, device_class="pi5", boot=new_boot()), dating)
+        now_s[0] += 3600
+        capture.into(collector.running(RELEASE, "int8"))
+        spool = Spool.open(tmp_path / str(number))
+        home = FleetServer(fleet.url, device=device.name, sign=device.key.sign)
+        uplink = Uplink(spool, home, dating, boot="any")
+        uplink.store(collector.drain())
+        assert uplink.send().sent == 1
+        spool.close()
+    address, until = f"/api/v1/captures/{product}/{RELEASE}", time.monotonic() + 30
+    while (answer := fleet.http.get(address, headers=fleet.operator)).status_code == 404 and time.monotonic() < until:
+        time.sleep(0.1)
+    found = msgspec.json.decode(answer.content, type=FleetCapture)
+    while found.reports < 2 and time.monotonic() < until:
+        found = msgspec.json.decode(fleet.http.get(address, headers=fleet.operator).content, type=FleetCapture)
+    assert (found.reports, found.noise) == (2, 0)
+    for channel in range(4):
+        values = np.concatenate(seen)[:, channel]
+        expected = np.bincount(np.searchsorted(EDGES, values, side="right"), minlength=len(EDGES) + 1)
+        assert found.sketches[f"capture.0.{channel}.high"].counts == tuple(expected)
+    assert fleet.http.get(address, headers=fleet.token("viewer", "another")).status_code == 404
+    assert fleet.http.get(f"/api/v1/captures/{product}/{'b' * 64}", headers=fleet.operator).status_code == 404
+    assert fleet.http.get(f"{address}?days=99", headers=fleet.operator).status_code == 400
+    assert fleet.http.get(address).status_code == 401

@@ -20,6 +20,7 @@ from edgewise.contracts.enrolment import SCHEME
 from edgewise.fleet.api import (
     alerts,
     audit,
+    captures,
     ddi,
     devices,
     enrolment,
@@ -45,6 +46,7 @@ ROUTES = (
     *audit.ROUTES,
     *alerts.ROUTES,
     *telemetry.ROUTES,
+    *captures.ROUTES,
     *releases.ROUTES,
     *rollouts.ROUTES,
     *ddi.ROUTES,

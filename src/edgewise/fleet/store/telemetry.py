@@ -193,6 +193,15 @@ async def series_between(
     ]
 
 
+async def series_of_release(
+    connection: AsyncConnection, product: str, release: str, *, start_ms: int, stop_ms: int
+) -> list[Totals]:
+    """Return what was reported of a release with start in [start_ms, stop_ms)."""
+    question = sql.select(series.c.document).where(series.c.product == product, series.c.release == release)
+    question = question.where(series.c.start_ms >= start_ms, series.c.start_ms < stop_ms)
+    return [decode(row.document) for row in await connection.execute(question)]
+
+
 async def cells_between(
     connection: AsyncConnection, product: str, *, start_ms: int, stop_ms: int
 ) -> list[tuple[CellKey, Cell]]:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from edgewise.forge.data.labels import Labelled
 from edgewise.forge.tasks.base import Array, Feeds, Outputs, Task
 from edgewise.forge.tasks.classification import Classification
+from edgewise.numerics.channels import channels_of
 from edgewise.numerics.probabilities import are_probabilities, log_probabilities
 from edgewise.runtimes.base import Session
 
 SIGNATURE = 256
 """Numbers that stand for a sample's content."""
-_MOST_CHANNELS = 64
 DoubleArray = NDArray[np.float64]
 
 
@@ -86,21 +86,6 @@ def profile(
         probabilities=np.stack(probabilities) if probabilities else None,
         targets=tuple(targets),
     )
-
-
-def channels_of(values: Array) -> Array:
-    """Return one sample's input as [channels, values]; images by colour, a vector by its entries, else one channel.
-
-    >>> channels_of(np.zeros((1, 8, 8, 3))).shape, channels_of(np.zeros((1, 40, 49, 10))).shape
-    ((3, 64), (40, 490))
-    """
-    body = values[0] if values.ndim > 1 else values
-    if body.ndim == 3 and body.shape[-1] <= 4 < body.shape[0]:
-        body = np.moveaxis(body, -1, 0)
-    if body.ndim < 2 and body.size > _MOST_CHANNELS:
-        return body.reshape(1, -1)
-    rows = body.reshape(len(body) if body.ndim else 1, -1)
-    return rows if len(rows) <= _MOST_CHANNELS else rows.reshape(1, -1)
 
 
 def _of_inputs(feeds: Feeds) -> dict[str, float]:

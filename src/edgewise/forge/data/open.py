@@ -11,6 +11,7 @@ from edgewise.forge.data.images import image_decoder
 from edgewise.forge.data.labels import Labelled
 from edgewise.forge.data.listing import FILE, list_files
 from edgewise.forge.data.npz import open_npz_dataset
+from edgewise.forge.data.request import SUFFIX, split_of
 from edgewise.forge.data.sounds import sound_decoder
 from edgewise.forge.data.tables import SUFFIXES, columns_of
 from edgewise.forge.data.text import open_text
@@ -45,11 +46,14 @@ def open_dataset(
 ) -> Labelled:
     """Return the split at `path` for a model with these inputs.
 
-    Paths of the options (a tokenizer) are relative to `folder`, by default the split's own. Raises DataError
+    A calibration request stands for the split that it names. Paths of the options (a tokenizer) are relative to
+    `folder`, by default the split's own. Raises DataError
     where the split does not exist, is of no known kind, or does not fit the model.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist", required="a data file or folder", next_step="check the path")
+    if path.suffix == SUFFIX:
+        path = split_of(path)
     if path.suffix == ".npz":
         return open_npz_dataset(path, inputs=inputs, pairs=config.kind == TaskKind.EMBEDDING)
     if path.is_dir() or (path.suffix in SUFFIXES and FILE in columns_of(path)):
