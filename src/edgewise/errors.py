@@ -13,9 +13,13 @@
     |   +-- TelemetryError       an envelope that is malformed, contradicts itself or is too large
     |   +-- RolloutError         a rollout that cannot be, or a command that its state does not allow
     |   +-- BundleError          a bundle or delta is not one, is damaged, or was refused for safety
+    |       +-- UnsafePathError      it names a file outside its folder, a link, or no plain name
+    |       +-- UnsignedFileError    it holds a file that its signed manifest does not list
     +-- MissingExtraError        an optional dependency is not installed (exit 2)
     +-- OutputError              a result could not be written (exit 2)
     +-- ExecutionError           a runtime could not load or run a variant (exit 1)
+    |   +-- UnsafeModelError         it names data outside its folder
+    |   +-- CustomOperatorError      it needs operators of a library, and none is ever loaded
     +-- WorkerError              a helper process died or hung (exit 1)
     +-- InstallError             a bundle did not pass what this device asks of it; the one before runs (exit 1)
     |   +-- GoldenError              other outputs than when it was sealed
@@ -135,6 +139,14 @@ class BundleError(InputError):
     """A bundle or a delta is not one, is damaged, or was refused for safety."""
 
 
+class UnsafePathError(BundleError):
+    """A bundle names a file outside its folder, a link, or a name that some file system takes for something else."""
+
+
+class UnsignedFileError(BundleError):
+    """A bundle holds a file that its signed manifest does not list: a library beside the model, say."""
+
+
 class MissingExtraError(EdgewiseError):
     """An optional dependency is needed and not installed."""
 
@@ -149,6 +161,14 @@ class OutputError(EdgewiseError):
 
 class ExecutionError(EdgewiseError):
     """A runtime could not load or run a variant."""
+
+
+class UnsafeModelError(ExecutionError):
+    """A model names data outside its folder."""
+
+
+class CustomOperatorError(ExecutionError):
+    """A model needs operators that the runtime does not have; libraries of custom operators are never loaded."""
 
 
 class WorkerError(EdgewiseError):

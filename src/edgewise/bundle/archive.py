@@ -9,6 +9,7 @@ PKWARE's APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.12 and 4.3.16; the padding is A
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from collections.abc import Iterable
 from typing import BinaryIO
@@ -17,7 +18,7 @@ import msgspec
 
 from edgewise.bundle.names import MOST_CHARACTERS, MOST_FILES, check_names
 from edgewise.bundle.seal import MOST_BYTES, Seal, parse_seal
-from edgewise.errors import BundleError
+from edgewise.errors import BundleError, UnsafePathError
 
 ALIGNMENT = 64
 """Every file begins at a multiple of so many bytes: the widest vectors of a processor, and a cache line."""
@@ -135,6 +136,12 @@ def _files(found: bytes, count: int) -> Iterable[tuple[str, int, int]]:
         name = _slice(found, at + _CENTRAL.size, fields[10])
         if not name.isascii():
             raise _not_canonical("a path is not ASCII")
+        if stat.S_ISLNK(fields[15] >> 16):
+            raise UnsafePathError(
+                f"the bundle holds a link, {name.decode('ascii')[:MOST_CHARACTERS]!r}",
+                required="files only",
+                next_step="do not use this file",
+            )
         yield name.decode("ascii"), fields[9], fields[7]
         at += _CENTRAL.size + len(name)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from edgewise.errors import BundleError
+from edgewise.errors import BundleError, UnsafePathError
 
 MANIFEST = "manifest.json"
 MODEL_SIGNATURE = "model.sig"
@@ -25,14 +25,14 @@ _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
 
 
 def check_name(name: str) -> None:
-    """Raise BundleError where a path is not one that a bundle may hold."""
+    """Raise UnsafePathError where a path is not one that a bundle may hold."""
     parts = name.split("/")
     if (
         len(name) > MOST_CHARACTERS
         or len(parts) > MOST_PARTS
         or any(_PART.fullmatch(part) is None or _DEVICES.fullmatch(part) for part in parts)
     ):
-        raise BundleError(
+        raise UnsafePathError(
             f"the bundle names a file {name[:MOST_CHARACTERS]!r}",
             required=f"at most {MOST_PARTS} parts of a-z, 0-9, '.', '_' and '-', parted by '/'",
             next_step="do not use this file",

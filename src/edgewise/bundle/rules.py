@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
-from edgewise.bundle.names import BOM, CARD, EVIDENCE, MANIFEST, MODEL_SIGNATURE, VERIFICATION
+from edgewise.bundle.names import BOM, CARD, EVIDENCE, MANIFEST, MODEL_SIGNATURE, MOST_CHARACTERS, VERIFICATION
 from edgewise.bundle.tensors import check_place
 from edgewise.contracts.manifest import BUNDLE_VERSION, Manifest, TensorPlace, Variant, version_numbers
-from edgewise.errors import BundleError
+from edgewise.errors import BundleError, UnsignedFileError
 
 MOST_VARIANTS = 64
 MOST_GOLDEN = 64
@@ -54,8 +54,14 @@ def _check_files(manifest: Manifest, sizes: Mapping[str, int]) -> None:
     own = {MANIFEST} | ({MODEL_SIGNATURE} if manifest.model_signature_key is not None else set())
     _require(not own & stated.keys(), "itself or the model signature among the files")
     found = {name: size for name, size in sizes.items() if name not in own}
-    for name in sorted(found.keys() ^ stated.keys()):
-        raise _refused(f"{name!r}, which is missing" if name in stated else f"no {name!r}, which is there")
+    for name in sorted(found.keys() - stated.keys()):
+        raise UnsignedFileError(
+            f"the bundle holds {name[:MOST_CHARACTERS]!r}, which its manifest does not list",
+            required="files that are listed with their digests, and no other",
+            next_step="do not use this file: somebody has added to it",
+        )
+    for name in sorted(stated.keys() - found.keys()):
+        raise _refused(f"{name!r}, which is missing")
     _require(own <= sizes.keys(), f"{MODEL_SIGNATURE}, which is missing")
     for name, size in stated.items():
         _require(found[name] == size, f"{size} bytes for {name!r}, which has {found[name]}")

@@ -12,7 +12,18 @@ from pathlib import Path
 import msgspec
 
 from edgewise.contracts.base import Value
-from edgewise.errors import ExecutionError, GoldenError, OverBudgetError, WorkerError
+from edgewise.errors import (
+    BundleError,
+    CustomOperatorError,
+    ExecutionError,
+    GoldenError,
+    OverBudgetError,
+    UnsafeModelError,
+    WorkerError,
+)
+
+KINDS = (GoldenError, OverBudgetError, ExecutionError, UnsafeModelError, CustomOperatorError, BundleError)
+"""What a trial may end with, beside a worker that died."""
 
 
 class Limits(Value):
@@ -49,8 +60,8 @@ def try_bundle(folder: Path, limits: Limits | None = None) -> Tried:
     except msgspec.MsgspecError as error:
         words = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise _worker(f"it ended with {done.returncode}{': ' if words else ''}{''.join(words)[:300]}") from error
-    kinds = {each.__name__: each for each in (GoldenError, OverBudgetError, ExecutionError)}
     if found.problem:
+        kinds = {each.__name__: each for each in KINDS}
         raise kinds.get(found.kind, ExecutionError)(
             found.problem,
             required="a bundle that this device runs as it was sealed, within its budget",

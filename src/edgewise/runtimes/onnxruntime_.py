@@ -13,7 +13,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from edgewise.contracts.target import RuntimeName
-from edgewise.errors import ExecutionError
+from edgewise.errors import CustomOperatorError, ExecutionError, UnsafeModelError
 from edgewise.runtimes.base import Array, KernelTime, TensorSpec
 from edgewise.runtimes.onnxruntime_profile import kernel_times
 
@@ -28,6 +28,12 @@ REFUSALS: tuple[type[Exception], ...] = (
     TypeError,
 )
 """All that ONNX Runtime raises; its own classes have no common base but Exception."""
+
+NAMED: Mapping[str, type[ExecutionError]] = {
+    "External data path": UnsafeModelError,
+    "not a registered function/op": CustomOperatorError,
+}
+"""Refusals with a name of their own, by what ONNX Runtime says."""
 
 _MAX_MESSAGE = 300
 _WARM_UP = 2
@@ -206,7 +212,9 @@ def _create(
         )
     except REFUSALS as error:
         origin = f" {model}" if isinstance(model, Path) else ""
-        raise ExecutionError(f"ONNX Runtime could not load the model{origin}: {reason(error)}") from error
+        words = reason(error)
+        kind = next((each for sign, each in NAMED.items() if sign in words), ExecutionError)
+        raise kind(f"ONNX Runtime could not load the model{origin}: {words}") from error
 
 
 def _save_optimised(options: onnxruntime.SessionOptions, path: Path, *, external_from_bytes: int) -> None:

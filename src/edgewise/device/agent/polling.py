@@ -21,6 +21,7 @@ from edgewise.errors import (
     InputError,
     InstallError,
     SlotError,
+    SlowRetrievalError,
     TransferError,
     TrustError,
 )
@@ -73,6 +74,8 @@ def poll(
         return Polled(LastPoll(at_unix_s=int(unix_s()), result="updated"))
     except TransferError as error:
         log.warning("unreachable", extra={"reason": error.found})
+        if isinstance(error, SlowRetrievalError):  # an attack as much as a bad line
+            counts.refused(error)
         problem = Problem.of(error, int(unix_s()))
         after = error.retry_after_s if isinstance(error, HttpStatusError) else None
         return Polled(

@@ -23,12 +23,11 @@ from edgewise.device.agent.folder import SOCKET, alone
 from edgewise.device.agent.http_ import LocalServer
 from edgewise.device.agent.polling import Installer, poll, start
 from edgewise.device.agent.reporting import Reports
-from edgewise.device.agent.schedule import Action, Pace, Schedule
+from edgewise.device.agent.schedule import Action, Pace
 from edgewise.device.agent.serving import Serving
 from edgewise.device.agent.settings import MIB, Settings, parse_listen
-from edgewise.device.agent.status import Problem, Status
+from edgewise.device.agent.status import LastPoll, Problem, Status
 from edgewise.device.slots import Slots
-from edgewise.device.trust import pace as transfers
 from edgewise.device.trust.director import known_floor
 from edgewise.device.trust.transport import Transport
 from edgewise.device.update import Source, Updater
@@ -48,8 +47,10 @@ def run(folder: Path, settings: Settings, *, listen: str = "") -> None:
     """Answer and update until told to stop (SIGTERM, SIGINT). Raises AgentError, ConfigError, OutputError."""
     with alone(folder):
         agent = Agent(folder, load_enrolment(folder), settings, listen=listen or settings.listen)
+        agent.start()
         with _signals(), contextlib.suppress(Stopped):
             agent.run()
+        agent.stop()
 
 
 class Agent:
@@ -66,7 +67,7 @@ class Agent:
         self._reports = Reports(folder, enrolment, window_s=settings.report_s)
         self._counts = Counts(self._reports.collector)
         self._serving = Serving(self._counts)
-        self._transport = Transport(transfers.Pace())
+        self._transport = Transport(settings.transfer)
         self._director = client(folder, identity.server, enrolment.roots, self._transport, director=True)
         self._installer = Installer(Slots(folder), settings)
         self._updater = Updater(
@@ -79,20 +80,26 @@ class Agent:
             trial=self._installer,
         )
         self._pace = Pace(interval_s=identity.poll_interval_s, jitter=identity.poll_jitter)
-        self._schedule: Schedule | None = None
+        self._schedule = due.begun(self._pace, now=time.monotonic(), uniform=0.0, installed=False)
         before = statuses.kept(folder)
         self._last_poll = before.last_poll if before else None
         self._last_success = before.last_success_unix_s if before else None
         self._last_refusal: Problem | None = before.last_refusal if before else None
         self._started = int(time.time())
 
-    def run(self) -> None:
-        """Start what was confirmed, then do what is due, until stopped."""
+    def start(self) -> None:
+        """Let what was confirmed answer. Raises OutputError."""
         if ending.begun(self._folder):
             self._counts.crashed()
         for problem in start(self._updater.slots, self._serving, self._counts, floor=self._floor()):
             self._last_refusal = Problem.of(problem, int(time.time()))
             log.warning("refused", extra={"kind": self._last_refusal.kind, "reason": problem.found})
+        self._schedule = due.begun(
+            self._pace, now=time.monotonic(), uniform=_uniform(), installed=self._serving.model is not None
+        )
+
+    def run(self) -> None:
+        """Answer local applications and do what is due, until stopped. Raises ConfigError."""
         server = LocalServer(
             self._listen,
             self._serving,
@@ -101,24 +108,18 @@ class Agent:
             connections=self._settings.connections,
         )
         self._listen = server.listen
-        self._schedule = due.begun(
-            self._pace, now=time.monotonic(), uniform=_uniform(), installed=self._serving.model is not None
-        )
         self._reports.begin(self._serving.measure)
         with server, contextlib.suppress(Stopped):
             log.info("serving", extra={"listen": str(server.listen), "device": self._identity.device})
             statuses.keep(self._folder, self.status())
             while True:
                 self._step()
-        self._stop()
 
     def _step(self) -> None:
         schedule, now = self._schedule, time.monotonic()
-        if schedule is None:
-            raise RuntimeError("not begun")
         match due.due(schedule, now):
             case Action.POLL:
-                self._schedule = self._poll(schedule)
+                self.poll()
                 statuses.keep(self._folder, self.status())
             case Action.LABELS:
                 self._ask_labels()
@@ -129,7 +130,8 @@ class Agent:
             case Action.WAIT:
                 time.sleep(min(due.until(schedule, now), 3600.0))
 
-    def _poll(self, schedule: Schedule) -> Schedule:
+    def poll(self) -> LastPoll:
+        """Ask what to run, and run it; return how that ended."""
         done = poll(self._updater, self._installer, self._serving, self._counts, unix_s=time.time)
         self._last_poll = done.last
         if done.last.result == "refused":
@@ -138,15 +140,17 @@ class Agent:
             self._last_success = done.last.at_unix_s
         self._pace = due.paced(self._pace, *self._director.asked_pace)
         now = time.monotonic()
-        after = due.polled(
-            schedule,
+        self._schedule = due.polled(
+            self._schedule,
             self._pace,
             now=now,
             uniform=_uniform(),
             failed=done.failed,
             retry_after_s=done.retry_after_s,
         )
-        return due.swapped(after, now=now) if done.last.result == "updated" else after
+        if done.last.result == "updated":
+            self._schedule = due.swapped(self._schedule, now=now)
+        return done.last
 
     def _ask_labels(self) -> None:
         """Take over labels that an operator has changed; where the server is not reached those known stay."""
@@ -164,7 +168,7 @@ class Agent:
     def _floor(self) -> str:
         return known_floor(self._folder, self._identity.product)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Let what was begun end, note that it worked, and write the last status."""
         self._serving.close(GRACE_S)
         self._reports.end(GRACE_S)
@@ -198,8 +202,8 @@ class Agent:
             floor=self._floor(),
             last_poll=self._last_poll,
             last_success_unix_s=self._last_success,
-            poll_failures=self._schedule.failures if self._schedule else 0,
-            next_poll_s=round(max(0.0, self._schedule.poll_s - time.monotonic()), 1) if self._schedule else 0.0,
+            poll_failures=self._schedule.failures,
+            next_poll_s=round(max(0.0, self._schedule.poll_s - time.monotonic()), 1),
             refusals=dict(self._counts.refusals),
             last_refusal=self._last_refusal,
             outcomes=dict(self._counts.outcomes),

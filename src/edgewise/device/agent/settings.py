@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from edgewise.contracts.base import Value
+from edgewise.device.trust.pace import Pace
 from edgewise.errors import ConfigError
 
 MIB = 1 << 20
@@ -43,6 +44,8 @@ class Settings(Value, kw_only=True):
     report_s: Annotated[float, msgspec.Meta(ge=1, le=86400)] = 300.0
     """Length of a window of telemetry."""
     trial: Trial = Trial()
+    transfer: Pace = Pace()
+    """Limits of each transfer from the server."""
 
 
 def read_settings(path: Path) -> Settings:
