@@ -239,7 +239,7 @@ def test_one_path_twice_is_refused() -> None:
 
 def test_a_file_that_the_manifest_does_not_name_is_refused() -> None:
     manifest, content = bundles.files()
-    with pytest.raises(BundleError, match=r"no 'stowaway\.bin', which is there"):
+    with pytest.raises(BundleError, match=r"'stowaway\.bin', which its manifest does not list"):
         opened(bundles.archive(manifest, {**content, "stowaway.bin": b"x"}))
 
 
@@ -276,7 +276,7 @@ def changed(manifest: Manifest, **fields: object) -> Manifest:
         ({"chosen": "int8"}, "chosen variant 'int8'"),
         ({"fallback": "int8"}, "fallback variant 'int8'"),
         ({"variants": ()}, "0 variants"),
-        ({"files": ()}, "which is there"),
+        ({"files": ()}, "its manifest does not list"),
         ({"model_digest": "abc"}, "SHA-256"),
         ({"model_signature_key": "0" * 64}, "model.sig, which is missing"),
         ({"inputs": ()}, "golden input"),
