@@ -13,6 +13,7 @@ from edgewise.device.slots import MOST_STARTS, Slot, Slots, State
 from edgewise.device.trial import Limits, try_bundle
 from edgewise.device.update import Updater
 from edgewise.errors import (
+    ConfigError,
     DigestError,
     EdgewiseError,
     ExecutionError,
@@ -45,15 +46,19 @@ class Installer:
     def __init__(self, slots: Slots, settings: Settings) -> None:
         """Take the limits of the trial."""
         self._slots = slots
+        self._fallback = settings.fallback
         self._limits = Limits(memory_mib=settings.trial.memory_mib, timeout_s=settings.trial.timeout_s)
         self.opened: Model | None = None
 
     def __call__(self, slot: Slot) -> None:
         """Raise where the slot must not be confirmed."""
         self.opened = None
-        folder = self._slots.path(slot)
-        try_bundle(folder, self._limits)
-        self.opened = Model.open(slot, folder)
+        try_bundle(self._slots.path(slot), self._limits)
+        self.opened = self.open(slot)
+
+    def open(self, slot: Slot) -> Model:
+        """Open a slot, which was checked. Raises as `Model.open`."""
+        return Model.open(slot, self._slots.path(slot), self._fallback)
 
 
 def poll(
@@ -69,7 +74,7 @@ def poll(
         slot = updater.install(found)
         if serving.model is not None and serving.model.slot == slot:
             return Polled(LastPoll(at_unix_s=int(unix_s()), result="up to date"))
-        serving.swap(installer.opened or Model.open(slot, updater.slots.path(slot)))
+        serving.swap(installer.opened or installer.open(slot))
         log.info("updated", extra={"version": slot.release.version, "slot": slot.place.value})
         return Polled(LastPoll(at_unix_s=int(unix_s()), result="updated"))
     except TransferError as error:
@@ -102,10 +107,11 @@ def _drop_damaged(slots: Slots, *, floor: str) -> None:
             slots.drop()
 
 
-def start(slots: Slots, serving: Serving, counts: Counts, *, floor: str) -> list[EdgewiseError]:
+def start(slots: Slots, installer: Installer, serving: Serving, counts: Counts, *, floor: str) -> list[EdgewiseError]:
     """Let the confirmed bundle answer, or the one before; return what was wrong on the way, which is counted.
 
-    Without a bundle that can run the agent goes on, and the next poll brings one. Raises OutputError.
+    Without a bundle that can run the agent goes on, and the next poll brings one. Raises OutputError, and
+    ConfigError where the declared fallback does not fit the model.
     """
     problems: list[EdgewiseError] = []
 
@@ -130,7 +136,9 @@ def start(slots: Slots, serving: Serving, counts: Counts, *, floor: str) -> list
             if before.starts >= MOST_STARTS:
                 counts.given_up(before.running.release.digest)
         try:
-            serving.swap(Model.open(slot, slots.path(slot)))
+            serving.swap(installer.open(slot))
+        except ConfigError:
+            raise
         except (InputError, ExecutionError) as error:  # the next start of it counts: it goes back in the end
             note(error)
         else:

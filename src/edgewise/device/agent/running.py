@@ -91,7 +91,7 @@ class Agent:
         """Let what was confirmed answer. Raises OutputError."""
         if ending.begun(self._folder):
             self._counts.crashed()
-        for problem in start(self._updater.slots, self._serving, self._counts, floor=self._floor()):
+        for problem in start(self._updater.slots, self._installer, self._serving, self._counts, floor=self._floor()):
             self._last_refusal = Problem.of(problem, int(time.time()))
             log.warning("refused", extra={"kind": self._last_refusal.kind, "reason": problem.found})
         self._schedule = due.begun(

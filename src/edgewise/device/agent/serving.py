@@ -10,6 +10,7 @@ from pathlib import Path
 from edgewise.contracts.outcome import Outcome, OutcomeKind
 from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.tensors import Specs
+from edgewise.device.fallback.options import FallbackOptions
 from edgewise.device.runtime import NO_TIME, Answer, Runtime
 from edgewise.device.slots import Slot
 from edgewise.runtimes.base import Array
@@ -26,9 +27,9 @@ class Model:
         self.specs: Specs = {name: (session.inputs[name].dtype, session.inputs[name].shape) for name in session.given}
 
     @classmethod
-    def open(cls, slot: Slot, folder: Path) -> Model:
-        """Open the files of a slot, which were checked. Raises BundleError, ModelError, ExecutionError."""
-        return cls(slot, Runtime.open(folder))
+    def open(cls, slot: Slot, folder: Path, fallback: FallbackOptions) -> Model:
+        """Open the files of a slot, which were checked. Raises BundleError, ModelError, ExecutionError, ConfigError."""
+        return cls(slot, Runtime.open(folder, fallback=fallback))
 
 
 class Serving:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import tomllib
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from edgewise.contracts.base import Value
+from edgewise.device.fallback.options import FallbackOptions
 from edgewise.device.trust.pace import Pace
 from edgewise.errors import ConfigError
 
@@ -44,6 +46,8 @@ class Settings(Value, kw_only=True):
     report_s: Annotated[float, msgspec.Meta(ge=1, le=86400)] = 300.0
     """Length of a window of telemetry."""
     trial: Trial = Trial()
+    fallback: FallbackOptions = FallbackOptions()
+    """What answers where the model does not, or is unsure; consent to a cloud server is part of it."""
     transfer: Pace = Pace()
     """Limits of each transfer from the server."""
 
@@ -80,9 +84,17 @@ def _check_keys(path: Path, data: Mapping[str, Any], kind: type[msgspec.Struct],
                 required=f"one of {', '.join(fields)}",
                 next_step=f'did you mean "{near[0]}"?' if near else "remove it, or see docs/reference/agent",
             )
-        inner = fields[key]
-        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
-            _check_keys(path, value, inner, key)
+        inner = _section(fields[key])
+        if isinstance(value, dict) and inner is not None:
+            _check_keys(path, value, inner, f"{section}.{key}" if section else key)
+
+
+def _section(kind: Any) -> type[msgspec.Struct] | None:
+    """Return what a section decodes to, be it optional; None for a plain value."""
+    for each in (kind, *typing.get_args(kind)):
+        if isinstance(each, type) and issubclass(each, msgspec.Struct):
+            return each
+    return None
 
 
 class Listen(Value, kw_only=True):
