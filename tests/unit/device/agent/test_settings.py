@@ -51,8 +51,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["0.0.0.0:80", "example.com:80", "10.0.0.1:80", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:70000", "unix:", ":80", "",
-     "unix:" + "x" * 108],
+    ["0.0.0.0:80", "example.com:80", "10.0.0.1:80", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:70000", "unix:", ":80",
+     "", "unix:" + "x" * 108],
 )  # fmt: skip
 def test_an_address_that_others_could_reach_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
