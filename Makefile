@@ -4,7 +4,7 @@ BIN := .venv/bin
 ALL := forge,fleet,openvino,cluster,train,audio,text,docs,test
 
 .PHONY: demo test check bench docs
-demo: .venv/forge.stamp  ## the whole job on a small model that comes with the package
+demo: .venv/demo.stamp  ## the whole loop on a small model that comes with the package
 	$(BIN)/edgewise demo
 test: .venv/all.stamp  ## every test, doctest and law, with coverage, a file at a time on each core; threads of each would only wait for one another
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile
@@ -18,9 +18,9 @@ docs: .venv/all.stamp  ## build site/; a broken link is an error
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-.venv/forge.stamp: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --editable '.[forge]'
+.venv/demo.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --editable '.[forge,fleet]'
 	touch $@
 .venv/all.stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --editable '.[$(ALL)]'
-	touch .venv/forge.stamp $@
+	touch .venv/demo.stamp $@

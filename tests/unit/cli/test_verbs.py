@@ -25,7 +25,7 @@ def _verified(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_verified")
 def test_demo_runs_on_the_packaged_model(optimizer: Optimizer, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["demo"]) == 0
+    assert run(["demo", "--devices", "0"]) == 0
     assert optimizer.call.base == demo_folder()
     assert optimizer.call.output == Path("runs/demo")
     assert optimizer.call.project.budget.limits()
