@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import numpy as np
-
 from edgewise.contracts.budget import Budget
 from edgewise.contracts.outcome import OutcomeKind
 from edgewise.device.fallback.options import FallbackOptions
@@ -208,7 +206,7 @@ class AdaptiveRuntime:
             return
         begin = time.perf_counter_ns()
         old, new = self.members[before.level], self.members[self._state.level]
-        _carry_state(old, new)
+        new.session.take_state(old.session)
         self.reason = decision.reason if self._state.level else ""
         self._runtime.use(new, degraded=self.reason)
         self._take_over(new)
@@ -220,14 +218,6 @@ class AdaptiveRuntime:
 
     def _take_over(self, ready: Ready) -> None:
         self._runtime.latency, self._runtime.tally = self._counted[ready.variant]
-
-
-def _carry_state(old: Ready, new: Ready) -> None:
-    """Let a stream go on: the new session's states are those of the old one, where they have the same form."""
-    for name in old.session.inputs.keys() - old.session.given:
-        mine, its = old.session.inputs[name], new.session.inputs.get(name)
-        if its is not None and (mine.shape, mine.dtype) == (its.shape, its.dtype):
-            np.copyto(its, mine)
 
 
 def _resident_mib() -> float | None:

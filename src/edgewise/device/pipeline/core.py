@@ -187,7 +187,7 @@ class Core(Generic[ItemT]):
             stage.service.add(taken)
         if item.ended is not None:
             return
-        if item.is_cancelled or not reason:
+        if not reason:
             self._end_unwanted(item, now)
         else:
             self._end(item, End.FAILED, reason, now)

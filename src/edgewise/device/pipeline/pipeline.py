@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 from edgewise.contracts.outcome import Outcome
 from edgewise.device.pipeline.core import CANCELLED, LATE, Core, Counts, End, Ended, Item
 from edgewise.device.pipeline.policy import Policy
-from edgewise.errors import ConfigError, EdgewiseError
+from edgewise.errors import ConfigError, EdgewiseError, WorkerError
 
 GRACE_NS = 100_000_000
 """How long after its deadline a stage may take to let go of an item before that is given up."""
@@ -229,8 +229,10 @@ class Pipeline:
             return self._stages[ticket.stage].run(ticket.value, ticket), None
         except Stopped:
             return None, ""
-        except EdgewiseError as error:
-            return None, error.found or type(error).__name__
+        except WorkerError as error:
+            return None, error.found
+        except EdgewiseError as error:  # one that is cancelled was told to fail
+            return None, "" if ticket.is_cancelled else error.found or type(error).__name__
         except BaseException as error:  # noqa: BLE001 - whatever a stage raises, sys.exit too, fails its item alone
             return None, f"{type(error).__name__}: {error}"
 
