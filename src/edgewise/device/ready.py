@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgewise.device.session import BoundSession
@@ -31,4 +31,4 @@ class Ready(NamedTuple):
 
 def of_session(session: BoundSession, *, variant: str) -> Ready:
     """Return a model without a bundle, ready."""
-    return Ready(session, variant=variant, bundle=None, identity=secrets.token_bytes(16))
+    return Ready(session, variant=variant, bundle=None, identity=os.urandom(16))

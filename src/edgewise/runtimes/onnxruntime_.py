@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 from edgewise.contracts.target import RuntimeName
 from edgewise.errors import CustomOperatorError, ExecutionError, UnsafeModelError
 from edgewise.runtimes.base import Array, KernelTime, TensorSpec
-from edgewise.runtimes.onnxruntime_profile import kernel_times
 
 PROVIDERS = ("CPUExecutionProvider",)
 
@@ -142,6 +140,11 @@ class OnnxRuntime:
         off the kernels (see `kernel_times`), so that they add up to the time of a real run. A kernel
         that contains others (If, Loop) is given its own time only.
         """
+        # A device does not profile: it need not load what reads graphs, nor hashes and archives behind tempfile.
+        import tempfile  # noqa: PLC0415
+
+        from edgewise.runtimes.onnxruntime_profile import kernel_times  # noqa: PLC0415
+
         runs = max(rounds, len(feeds))
         plain = self.load(model, threads=threads)
         plain_us: list[float] = []
@@ -182,6 +185,8 @@ def optimised(
     `without` names transformations to leave out (`ConstantFolding`, `MatMulAddFusion`, ...).
     Raises ExecutionError where the model is refused, or does not fit a protobuf file (2 GiB).
     """
+    import tempfile  # noqa: PLC0415 - as in `OnnxRuntime.profile`
+
     with tempfile.TemporaryDirectory(prefix="edgewise-optimise-") as folder:
         path = Path(folder) / "optimised.onnx"
         options = session_options(threads=threads, level=level)
