@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import msgspec
 
+from edgewise.cli.audit import add_options, audit
 from edgewise.cli.console import clean, print_document
 from edgewise.errors import AgentError, ConfigError, DataError, EdgewiseError
 
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     infer = _verb(verbs, "infer", _infer, "Ask the agent once.")
     infer.add_argument("inputs", type=Path, metavar="FILE.npz", help="The model's inputs by name.")
     infer.add_argument("--deadline-ms", type=float, metavar="MS", help="An answer that cannot come in time is refused.")
+    add_options(_verb(verbs, "audit", audit, "Show the log of fallbacks, and whether it is as it was written."))
     infer.add_argument("--output", "-o", type=Path, metavar="FILE.npz", help="Write the outputs there.")
     return parser
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from edgewise.contracts.outcome import Outcome, OutcomeKind
+from edgewise.device.fallback.cache import ExactCache, key_of
 from edgewise.device.fallback.conservative import declared
 from edgewise.device.fallback.options import CloudOptions, FallbackOptions
 from edgewise.device.fallback.question import Local, Original
@@ -18,10 +19,11 @@ from edgewise.device.ready import Ready, of_session
 from edgewise.device.session import BoundSession, Shapes
 from edgewise.device.tally import Tally
 from edgewise.device.watchdog import Watchdog
-from edgewise.errors import ExecutionError
+from edgewise.errors import ConfigError, ExecutionError
 from edgewise.runtimes.base import Array
 
 if TYPE_CHECKING:
+    from edgewise.device.audit.log import AuditLog
     from edgewise.device.fallback.cloud import Cloud
 
 Nanoseconds = Callable[[], int]
@@ -41,7 +43,12 @@ class Runtime:
     """Answers with one variant at a time; one thread at a time may use it."""
 
     def __init__(
-        self, ready: Ready, *, fallback: FallbackOptions | None = None, clock: Nanoseconds = time.perf_counter_ns
+        self,
+        ready: Ready,
+        *,
+        fallback: FallbackOptions | None = None,
+        audit: AuditLog | None = None,
+        clock: Nanoseconds = time.perf_counter_ns,
     ) -> None:
         """Answer with a variant that is loaded; see `open`. Raises ConfigError where a fallback does not fit it."""
         self.latency = LatencyMeter()
@@ -50,6 +57,8 @@ class Runtime:
         """Outcomes and counters for telemetry."""
         self._clock = clock
         self._options = fallback or FallbackOptions()
+        self._audit = audit
+        self._cache = ExactCache(self._options.cache_bytes, self.tally) if self._options.cache_bytes else None
         self._watchdog = Watchdog()
         self._cloud = None if self._options.cloud is None else _cloud(self._options.cloud, self.tally)
         self.close = weakref.finalize(self, self._watchdog.close)
@@ -66,21 +75,23 @@ class Runtime:
         shapes: Shapes | None = None,
         state: Sequence[tuple[str, str]] = (),
         fallback: FallbackOptions | None = None,
+        audit: AuditLog | None = None,
     ) -> Self:
         """Open an extracted bundle's folder, or a model file.
 
         A bundle's files must have been verified before. Its variant (the chosen one by default) says the threads,
         and is run on all golden inputs: ExecutionError where an output is beyond its tolerance. `threads` and
-        `shapes` are for model files. Raises BundleError, ModelError, ExecutionError and ConfigError.
+        `shapes` are for model files. `audit` stays the caller's to close. Raises BundleError, ModelError,
+        ExecutionError and ConfigError.
         """
         if not path.is_dir():
             session = BoundSession(path, threads=threads, shapes=shapes or {}, state=state)
             session.run_from({})  # the first run is slow
-            return cls(of_session(session, variant=variant or path.stem), fallback=fallback)
+            return cls(of_session(session, variant=variant or path.stem), fallback=fallback, audit=audit)
         # A process that runs a model file alone never loads the code of signatures behind the bundle's reader.
         from edgewise.device.bundled import open_variant  # noqa: PLC0415
 
-        return cls(open_variant(path, variant, state=state), fallback=fallback)
+        return cls(open_variant(path, variant, state=state), fallback=fallback, audit=audit)
 
     def use(self, ready: Ready, *, degraded: str = "") -> None:
         """Answer with another variant from now on, with its own temperature and thresholds.
@@ -88,6 +99,11 @@ class Runtime:
         `degraded` is the reason why it is not the one that is wanted, and makes its answers `local_degraded`.
         Raises ConfigError where the declared fallback does not fit it; then nothing has changed.
         """
+        if self._cache is not None and ready.session.is_stateful:
+            raise ConfigError(
+                f"{ready.variant} keeps a state, so that equal inputs have different answers",
+                required="`cache_bytes` of 0 for a stream",
+            )
         conservative = self._options.conservative
         answer = None if conservative is None else declared(conservative, ready)
         self._ready, self._degraded, self._conservative = ready, degraded, answer
@@ -134,26 +150,44 @@ class Runtime:
         begin = self._clock()
         if deadline_ms is not None and not deadline_ms > 0:
             return self._fallen(NO_TIME, deadline_ms)
+        key = None if self._cache is None else key_of(self._ready.identity, inputs)
+        if self._cache is not None and key is not None:
+            kept = self._cache.find(key)
+            if kept is not None:
+                return self._in_time(kept, OutcomeKind.CACHED, self._degraded, begin=begin, deadline_ms=deadline_ms)
         try:
-            outputs, reason = self._run(inputs, deadline_ms), ""
+            outputs = self._run(inputs, deadline_ms)
         except ExecutionError as error:
-            outputs, reason = {}, error.found
+            return self._fallen(error.found, self._slack_ms(begin, deadline_ms))
         taken_ms = (self._clock() - begin) / 1e6
         slack_ms = None if deadline_ms is None else deadline_ms - taken_ms
-        if reason or (slack_ms is not None and slack_ms < 0):
-            return self._fallen(reason or LATE, slack_ms)
+        if slack_ms is not None and slack_ms < 0:
+            return self._fallen(LATE, slack_ms)
         self.latency.record(taken_ms)
-        if self._cloud is None:
-            return self._answer(outputs, self._local, self._degraded, slack_ms)
-        replied = self._cloud.escalate(Local(inputs, original, self._ready, outputs), slack_ms=slack_ms)
-        if deadline_ms is not None:
-            slack_ms = deadline_ms - (self._clock() - begin) / 1e6
-            if slack_ms < 0:
-                return self._fallen(LATE, slack_ms)
-        if replied.outputs is not None:
-            return self._answer(replied.outputs, OutcomeKind.CLOUD, replied.reason, slack_ms)
-        reason = "; ".join(filter(None, (self._degraded, replied.reason)))
-        return self._answer(outputs, self._local, reason, slack_ms)
+        if self._cloud is not None:
+            replied = self._cloud.escalate(Local(inputs, original, self._ready, outputs), slack_ms=slack_ms)
+            if replied.reason:
+                found, kind = replied.outputs, OutcomeKind.CLOUD
+                reason = replied.reason
+                if found is None:
+                    found, kind = outputs, self._local
+                    reason = f"{self._degraded}; {reason}" if self._degraded else reason
+                return self._in_time(found, kind, reason, begin=begin, deadline_ms=deadline_ms)
+        if self._cache is not None and key is not None:
+            self._cache.keep(key, outputs)
+        return self._answer(outputs, self._local, self._degraded, slack_ms)
+
+    def _in_time(
+        self, outputs: Mapping[str, Array], kind: OutcomeKind, reason: str, *, begin: int, deadline_ms: float | None
+    ) -> Answer:
+        """Answer, unless it is too late now."""
+        slack_ms = self._slack_ms(begin, deadline_ms)
+        if slack_ms is not None and slack_ms < 0:
+            return self._fallen(LATE, slack_ms)
+        return self._answer(outputs, kind, reason, slack_ms)
+
+    def _slack_ms(self, begin: int, deadline_ms: float | None) -> float | None:
+        return None if deadline_ms is None else deadline_ms - (self._clock() - begin) / 1e6
 
     def _run(self, inputs: Mapping[str, Array], deadline_ms: float | None) -> Mapping[str, Array]:
         session = self._ready.session
@@ -180,16 +214,16 @@ class Runtime:
     def _answer(self, outputs: Mapping[str, Array], kind: OutcomeKind, reason: str, slack_ms: float | None) -> Answer:
         self.tally.outcome(kind)
         is_local = kind in {OutcomeKind.LOCAL, OutcomeKind.LOCAL_DEGRADED, OutcomeKind.CACHED}
-        return Answer(
-            outputs,
-            Outcome(
-                kind=kind,
-                reason=reason,
-                slack_ms=slack_ms,
-                variant=self._ready.variant if is_local else None,
-                bundle=self._ready.bundle if is_local else None,
-            ),
+        outcome = Outcome(
+            kind=kind,
+            reason=reason,
+            slack_ms=slack_ms,
+            variant=self._ready.variant if is_local else None,
+            bundle=self._ready.bundle if is_local else None,
         )
+        if reason and self._audit is not None:
+            self._audit.note(outcome)
+        return Answer(outputs, outcome)
 
 
 def _cloud(options: CloudOptions, tally: Tally) -> Cloud:

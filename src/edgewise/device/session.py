@@ -133,6 +133,11 @@ class BoundSession:
         self._options.terminate = False
 
     @property
+    def is_stateful(self) -> bool:
+        """Whether an output depends on the runs before."""
+        return bool(self._state)
+
+    @property
     def outputs(self) -> Mapping[str, tuple[tuple[int, ...] | None, np.dtype[Any]]]:
         """Shape and type of each output that is returned; the shape is None where it depends on the input."""
         return {

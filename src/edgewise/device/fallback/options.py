@@ -80,6 +80,8 @@ class FallbackOptions(Value, kw_only=True):
     """
 
     reserve_ms: float = 1.0
+    cache_bytes: int = 0
+    """For answers that are kept; 0 keeps none."""
     conservative: Conservative | None = None
     cloud: CloudOptions | None = None
 
@@ -87,6 +89,8 @@ class FallbackOptions(Value, kw_only=True):
         """Raise ValueError for a figure that cannot be."""
         if not (math.isfinite(self.reserve_ms) and self.reserve_ms >= 0):
             raise ValueError("reserve_ms must be finite and not negative")
+        if self.cache_bytes < 0:
+            raise ValueError("cache_bytes must not be negative")
 
     def reserved_ms(self, deadline_ms: float) -> float:
         """Return what is kept of a deadline."""
