@@ -4,8 +4,8 @@ Rates are of a saturated server, in rounds that take turns. Latencies are of an 
 that do not depend on the answers, and the clock of each starts when it was due, so that waiting in line counts.
 The client runs on the same machine and takes its share of it: compare the ratios, not the rates.
 
-    python benchmarks/fleet_load.py                      # 2,000 devices, under a minute
-    python benchmarks/fleet_load.py --devices 100000 --seconds 20
+    python benchmarks/fleet_load.py                      # 100,000 devices, about a minute
+    python benchmarks/fleet_load.py --devices 2000 --seconds 3
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 import json
 import re
 import secrets
+import socket
 import statistics
 import subprocess
 import sys
@@ -43,6 +44,8 @@ from tests.conformance.fleet.backends import (
 )
 
 CONNECTIONS = 32
+SENDERS = 512
+"""Devices that send telemetry at the same time: each waits until its envelope is durable."""
 ROUNDS = 3
 TABLE = "CREATE TABLE bare (LIKE envelope INCLUDING ALL)"
 
@@ -50,9 +53,9 @@ TABLE = "CREATE TABLE bare (LIKE envelope INCLUDING ALL)"
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--devices", type=int, default=2000, help="enrolled devices, each with a key of its own")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
-    parser.add_argument("--envelopes", type=int, default=6000, help="of the telemetry measurement")
+    parser.add_argument("--devices", type=int, default=100_000, help="enrolled devices, each with a key of its own")
+    parser.add_argument("--seconds", type=float, default=9.0, help="of each measurement")
+    parser.add_argument("--envelopes", type=int, default=20_000, help="of the telemetry measurement")
     parser.add_argument("--empty", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.empty:
@@ -67,10 +70,11 @@ def main() -> None:
         (metadata / "timestamp.json").write_bytes(secrets.token_bytes(800))
         port, empty_port, log = free_port(), free_port(), Path(folder, "log")
         # A long tick: the server's own work would be counted among the queries of the polls.
-        with _process(start_server(backend, port, "--tick", "60", log=log)), _empty(empty_port):
+        keys = asyncio.run(_enrolled(backend, options.devices))
+        with process(start_server(backend, port, "--tick", "60", log=log)), _empty(empty_port):
             asyncio.run(_polls(options, port, empty_port))
-        with _process(start_server(backend, port, log=log)):
-            asyncio.run(_telemetry(options, backend, port))
+        with process(start_server(backend, port, log=log)):
+            asyncio.run(_telemetry(options, backend, port, keys))
 
 
 def postgresql_and_folder(server: str, folder: Path) -> Backend:
@@ -80,7 +84,7 @@ def postgresql_and_folder(server: str, folder: Path) -> Backend:
 
 
 async def _polls(options: argparse.Namespace, port: int, empty_port: int) -> None:
-    etag = await _etag(port)
+    etag = await etag_of(port)
     check = f"GET /repository/metadata/timestamp.json HTTP/1.1\r\nHost: x\r\nIf-None-Match: {etag}\r\n\r\n".encode()
     nothing = b"GET /empty HTTP/1.1\r\nHost: x\r\n\r\n"
     rates: dict[str, list[float]] = {"empty handler": [], "update check": []}
@@ -96,7 +100,7 @@ async def _polls(options: argparse.Namespace, port: int, empty_port: int) -> Non
         ("update check", port, check, "304"),
     ):
         late = await _open_loop(at, [request] * int(pace * options.seconds), pace, status)
-        print(f"{name:<16} {statistics.median(rates[name]):8.0f} /s   at {pace:.0f}/s: {_spread(late)}")
+        print(f"{name:<16} {statistics.median(rates[name]):8.0f} /s   at {pace:.0f}/s: {spread(late)}")
     queries = await _statements(port) - before
     print(f"update check / empty handler: {ours / empty:.2f} (required 0.7), statements to the database: {queries}")
 
@@ -112,27 +116,37 @@ async def _statements(port: int) -> int:
     return int(float(found[1]))
 
 
-async def _telemetry(options: argparse.Namespace, backend: Backend, port: int) -> None:
+async def _enrolled(backend: Backend, count: int) -> dict[str, Ed25519PrivateKey]:
     connection = await asyncpg.connect(backend.database)
-    keys = await _enrol(connection, options.devices)
-    print(f"{len(keys)} devices enrolled")
-    envelopes = _envelopes(keys, options.envelopes)
+    keys = await enrol(connection, count)
+    enrolled = await connection.fetchval("SELECT count(*) FROM device")
+    print(f"{enrolled} devices enrolled")
+    await connection.close()
+    return keys
+
+
+async def _telemetry(
+    options: argparse.Namespace, backend: Backend, port: int, keys: dict[str, Ed25519PrivateKey]
+) -> None:
+    connection = await asyncpg.connect(backend.database)
+    envelopes = envelopes_of(keys, options.envelopes)
     await connection.execute(TABLE)
     bare = await _bare(connection, envelopes)
-    requests = [_request(keys[each.device], each.device, encode_envelope(each)) for each in envelopes]
+    requests = [signed_request(keys[each.device], each.device, encode_envelope(each)) for each in envelopes]
     half = len(requests) // 2
     began = time.perf_counter()
     await _drain(port, requests[:half])
     rate = half / (time.perf_counter() - began)
     late = await _open_loop(port, requests[half:], 0.5 * rate, "202")
     kept = await connection.fetchval("SELECT count(*) FROM envelope")
-    print(f"telemetry        {rate:8.0f} envelopes/s   at {0.5 * rate:.0f}/s: {_spread(late)}")
+    print(f"telemetry        {rate:8.0f} envelopes/s   at {0.5 * rate:.0f}/s: {spread(late)}")
     print(f"bare insert      {bare:8.0f} rows/s   telemetry / bare: {rate / bare:.2f} (required 2000 /s or 0.5)")
     print(f"envelopes kept: {kept} of {len(requests)}")
     await connection.close()
 
 
-async def _enrol(connection: asyncpg.Connection, count: int) -> dict[str, Ed25519PrivateKey]:
+async def enrol(connection: asyncpg.Connection, count: int) -> dict[str, Ed25519PrivateKey]:
+    """Put devices into the database, each with a key of its own."""
     keys = {f"device-{number:06}": Ed25519PrivateKey.generate() for number in range(count)}
     rows = [(name, "bench", "pi5", "[]", key.public_key().public_bytes_raw(), 0) for name, key in keys.items()]
     columns = ["id", "product", "device_class", "labels", "public_key", "enrolled_ms"]
@@ -140,13 +154,14 @@ async def _enrol(connection: asyncpg.Connection, count: int) -> dict[str, Ed2551
     return keys
 
 
-def _envelopes(keys: dict[str, Ed25519PrivateKey], count: int) -> list[Envelope]:
+def envelopes_of(keys: dict[str, Ed25519PrivateKey], count: int, *, boot: str = "boot") -> list[Envelope]:
+    """Return envelopes of different devices, as long as there are enough."""
     draw, names, now = Random(0), list(keys), time.time_ns() // 10**6  # noqa: S311 - latencies, no secret
     shapes = [histogram_of([draw.lognormvariate(1, 0.3) for _ in range(300)]) for _ in range(50)]
     return [
         Envelope(
             device=names[number % len(names)],
-            boot="boot",
+            boot=boot,
             sequence=number,
             start_unix_ms=now - 60_000,
             end_unix_ms=now,
@@ -161,16 +176,17 @@ def _envelopes(keys: dict[str, Ed25519PrivateKey], count: int) -> list[Envelope]
 
 
 async def _bare(connection: asyncpg.Connection, envelopes: Sequence[Envelope]) -> float:
-    """Return rows/s of the same rows, in batches as large as the connections allow, in one statement each."""
+    """Return rows/s of the same rows, in batches as large as the senders allow, in one statement each."""
     statement = INSERT_POSTGRESQL.replace("envelope", "bare")
     rows = [(each.device, each.boot, each.sequence, "bench", 0, encode_envelope(each)) for each in envelopes]
     began = time.perf_counter()
-    for first in range(0, len(rows), CONNECTIONS):
-        await connection.execute(statement, *map(list, zip(*rows[first : first + CONNECTIONS], strict=True)))
+    for first in range(0, len(rows), SENDERS):
+        await connection.execute(statement, *map(list, zip(*rows[first : first + SENDERS], strict=True)))
     return len(rows) / (time.perf_counter() - began)
 
 
-def _request(key: Ed25519PrivateKey, device: str, body: bytes) -> bytes:
+def signed_request(key: Ed25519PrivateKey, device: str, body: bytes) -> bytes:
+    """Return a request that carries an envelope."""
     signed = Signed(device=device, timestamp_s=int(time.time()), nonce=secrets.token_hex(16), signature=b"")
     target = "/api/v1/telemetry"
     message = to_sign(
@@ -237,7 +253,7 @@ async def _drain(port: int, requests: Sequence[bytes]) -> None:
                 raise RuntimeError(head.decode())
         connection.close()
 
-    await asyncio.gather(*(work() for _ in range(4 * CONNECTIONS)))
+    await asyncio.gather(*(work() for _ in range(SENDERS)))
 
 
 async def _open_loop(port: int, requests: Sequence[bytes], per_s: float, status: str) -> list[float]:
@@ -270,12 +286,14 @@ async def _open_loop(port: int, requests: Sequence[bytes], per_s: float, status:
     return late
 
 
-def _spread(late: Sequence[float]) -> str:
+def spread(late: Sequence[float]) -> str:
+    """Return quantiles of latencies in words."""
     cuts = statistics.quantiles(late, n=100)
     return f"p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, most {max(late):.1f} ms"
 
 
-async def _etag(port: int) -> str:
+async def etag_of(port: int) -> str:
+    """Return what a device that knows the newest metadata asks with."""
     connection = await Connection().open(port)
     head = await connection.ask(b"GET /repository/metadata/timestamp.json HTTP/1.1\r\nHost: x\r\n\r\n")
     connection.close()
@@ -305,18 +323,28 @@ async def _serve_empty(port: int) -> None:
 
 @contextlib.contextmanager
 def _empty(port: int) -> Iterator[None]:
-    with _process(subprocess.Popen([sys.executable, __file__, "--empty", str(port)])):
-        time.sleep(3)
+    with process(subprocess.Popen([sys.executable, __file__, "--empty", str(port)])):
+        until = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+            else:
+                break
         yield
 
 
 @contextlib.contextmanager
-def _process(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def process(started: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a process with the block."""
     try:
         yield
     finally:
-        process.terminate()
-        process.wait()
+        started.terminate()
+        started.wait()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,168 @@
+"""A reconnect storm: every device of a fleet comes back in the same second, and each keeps to the device's own rules.
+
+A device opens a connection of its own for every request. It checks for an update and sends one envelope; where it is
+told to come back later it waits as `edgewise.device.waiting` says, and it is done when both were answered. Two storms:
+
+    power        all have a bundle: first polls are spread over an interval (`device.agent.schedule.begun`)
+    at once      none waits before its first try: the worst that rules cannot spread
+
+A refused or broken connection, a status other than 200, 304, 202 and 503, a 503 without Retry-After, or an envelope
+lost or kept twice ends the run with exit code 1.
+
+    python benchmarks/fleet_storm.py                      # 20,000 devices, about two minutes
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import secrets
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import asyncpg
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edgewise.contracts.telemetry import encode_envelope
+from edgewise.device.agent import schedule
+from edgewise.device.waiting import wait_s
+from edgewise.fleet import administer
+from fleet_load import enrol, envelopes_of, etag_of, postgresql_and_folder, process, signed_request, spread
+from machine import describe
+from tests.conformance.fleet.backends import free_port, running_postgresql, start_server
+
+INTERVAL_S, JITTER = 10, 1.0
+"""What the server tells its devices, far shorter than 300 s so that the storm is over soon."""
+PATIENCE_S = 240.0
+SOURCES = 40
+"""Addresses of this machine to connect from: one has too few ports for so many connections."""
+
+
+@dataclass
+class Seen:
+    """What came of the requests."""
+
+    answers: Counter[str] = field(default_factory=Counter)
+    starts: Counter[int] = field(default_factory=Counter)
+    """Requests begun in each second."""
+    late_ms: list[float] = field(default_factory=list)
+    tries: Counter[int] = field(default_factory=Counter)
+    """Devices by the most tries that one of their two requests took."""
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+async def storm(port: int, requests: list[tuple[bytes, Callable[[], bytes]]], first_s: Callable[[], float]) -> Seen:
+    """Let every device come back; `first_s` is how long one waits before it does."""
+    seen, draw, began = Seen(), Random(1), time.perf_counter()  # noqa: S311 - spreads load, no secret
+
+    async def device(number: int, check: bytes, report: Callable[[], bytes]) -> None:
+        await asyncio.sleep(first_s())
+        most = 0
+        for what, make, wanted in (("poll", lambda: check, ("200", "304")), ("telemetry", report, ("202",))):
+            failures = 0
+            while True:
+                status, after = await ask(number, what, make())
+                if status in wanted:
+                    break
+                failures += 1
+                wait = wait_s(failures - 1, after, interval_s=INTERVAL_S, jitter=JITTER, uniform=draw.random())
+                if time.perf_counter() - began + wait > PATIENCE_S:
+                    seen.errors[f"{what}: gave up"] += 1
+                    return
+                await asyncio.sleep(wait)
+            most = max(most, failures + 1)
+        seen.tries[most] += 1
+
+    async def ask(number: int, what: str, request: bytes) -> tuple[str, float | None]:
+        start = time.perf_counter()
+        seen.starts[int(start - began)] += 1
+        try:
+            source = (f"127.0.1.{1 + number % SOURCES}", 0)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=source)
+            try:
+                writer.write(request)
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+            finally:
+                writer.close()
+        except (OSError, EOFError) as error:
+            seen.errors[f"{what}: {type(error).__name__}"] += 1
+            return "", None
+        status = head[9:12]
+        seen.answers[f"{what} {status}"] += 1
+        seen.late_ms.append(1000 * (time.perf_counter() - start))
+        found = head.partition("retry-after: ")[2].partition("\r")[0]
+        if status == "503" and not found:
+            seen.errors[f"{what}: 503 without Retry-After"] += 1
+        elif status not in {"200", "304", "202", "503"}:
+            seen.errors[f"{what}: {status}"] += 1
+        return status, float(found) if found else None
+
+    await asyncio.gather(*(device(number, *each) for number, each in enumerate(requests)))
+    return seen
+
+
+async def measure(count: int, port: int, database: str) -> bool:
+    """Run both storms; return whether nothing failed."""
+    connection = await asyncpg.connect(database)
+    keys = await enrol(connection, count)
+    etag = await etag_of(port)
+    check = f"GET /repository/metadata/timestamp.json HTTP/1.1\r\nHost: x\r\nIf-None-Match: {etag}\r\n\r\n".encode()
+    draw = Random(2)  # noqa: S311 - spreads load, no secret
+    pace = schedule.Pace(interval_s=INTERVAL_S, jitter=JITTER, report_s=INTERVAL_S)
+
+    def spread_out() -> float:
+        return schedule.begun(pace, now=0.0, uniform=draw.random(), installed=True).poll_s
+
+    fine = True
+    for storms, (name, first_s) in enumerate((("power", spread_out), ("at once", lambda: 0.0)), start=1):
+        made = envelopes_of(keys, count, boot=name.replace(" ", "-"))
+        bodies = [(each.device, encode_envelope(each)) for each in made]
+        requests = [(check, later(keys[device], device, body)) for device, body in bodies]
+        began = time.perf_counter()
+        seen = await storm(port, requests, first_s)
+        took = time.perf_counter() - began
+        kept = await connection.fetchval("SELECT count(*) FROM envelope")
+        lost = storms * count - kept
+        print(f"{name}: {count} devices done in {took:.0f} s; answers {dict(seen.answers)}; {spread(seen.late_ms)}")
+        print(f"  most in one second {max(seen.starts.values())}; devices by tries {dict(sorted(seen.tries.items()))}")
+        print(f"  errors {dict(seen.errors)}; envelopes lost {lost}")
+        fine = fine and not seen.errors and lost == 0
+    await connection.close()
+    return fine
+
+
+def later(key: Ed25519PrivateKey, device: str, body: bytes) -> Callable[[], bytes]:
+    """Return what makes the request when it is sent: a signature is of its time."""
+    return lambda: signed_request(key, device, body)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--devices", type=int, default=20_000)
+    options = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    print(json.dumps(describe()))
+    with tempfile.TemporaryDirectory() as folder, running_postgresql() as database:
+        backend = postgresql_and_folder(database.get_uri(), Path(folder))
+        administer.migrate(backend.database)
+        metadata = Path(folder, "store", "repository", "metadata")
+        metadata.mkdir(parents=True)
+        (metadata / "timestamp.json").write_bytes(secrets.token_bytes(800))
+        port, log = free_port(), Path(folder, "log")
+        with process(start_server(backend, port, "--poll-interval", str(INTERVAL_S), log=log)):
+            fine = asyncio.run(measure(options.devices, port, backend.database))
+    sys.exit(0 if fine else 1)
+
+
+if __name__ == "__main__":
+    main()
