@@ -248,6 +248,7 @@ class EventKind(StrEnum):
 
     CREATED = "created"
     STARTED = "started"
+    AWAITING_DELTAS = "awaiting_deltas"
     AWAITING_APPROVAL = "awaiting_approval"
     APPROVED = "approved"
     STAGE_STARTED = "stage_started"
@@ -315,6 +316,8 @@ class Rollout(Value, kw_only=True):
     """When it left the draft: what devices reported before is their baseline."""
     stage_start_s: float | None = None
     paused_at_s: float | None = None
+    awaits_deltas: bool = False
+    """Started, but no stage before what differs between the two bundles can be fetched."""
     fractions: tuple[float, ...] = ()
     """Of the stage's horizon, at each look so far."""
     last: Decision | None = None

@@ -13,7 +13,7 @@ from edgewise.contracts.rollout import Command, Event, Release, Rollout, State
 from edgewise.errors import ConflictError
 from edgewise.fleet.evidence import table
 from edgewise.fleet.ingest_evidence import BASELINE_MS, device_evidence, stage_starts
-from edgewise.fleet.rollouts import Moved, command, create, due, first, step
+from edgewise.fleet.rollouts import Moved, command, create, deltas_made, due, first, step
 from edgewise.fleet.store import audit, devices, rollouts, telemetry
 from edgewise.fleet.store.database import Database
 from edgewise.fleet.store.rollouts import ACTIVE, Kept
@@ -65,11 +65,35 @@ async def obey(
     now_ms: int,
     actor: str,
     reason: str,
+    awaits_deltas: bool = False,
 ) -> Kept:
     """Carry a command out. Raises RolloutError where the state does not allow it, ConflictError."""
     if asked is Command.START:
         await _check_alone(connection, kept.rollout)
-    moved, events = command(kept.rollout, asked, now_s=now_ms / 1000, actor=actor, reason=reason)
+    moved, events = command(
+        kept.rollout, asked, now_s=now_ms / 1000, actor=actor, reason=reason, awaits_deltas=awaits_deltas
+    )
+    return await _saved(database, connection, kept, moved, events, now_ms=now_ms)
+
+
+async def enter(database: Database, connection: AsyncConnection, name: str, *, now_ms: int) -> None:
+    """Let a rollout whose deltas have been made enter its first stage. Raises ConflictError."""
+    kept = await rollouts.get(connection, name)
+    if kept is not None:
+        moved, events = deltas_made(kept.rollout, now_s=now_ms / 1000)
+        if events:
+            await _saved(database, connection, kept, moved, events, now_ms=now_ms)
+
+
+async def _saved(
+    database: Database,
+    connection: AsyncConnection,
+    kept: Kept,
+    moved: Rollout,
+    events: Sequence[Event],
+    *,
+    now_ms: int,
+) -> Kept:
     saved = await rollouts.save(connection, kept, moved, events, now_ms=now_ms)
     await _audit(database, connection, moved, events, now_ms=now_ms)
     return saved
@@ -103,8 +127,7 @@ async def _step(database: Database, connection: AsyncConnection, kept: Kept, *, 
     stepped, events = await asyncio.to_thread(judge)
     if not events:
         return False
-    await rollouts.save(connection, kept, stepped, events, now_ms=now_ms)
-    await _audit(database, connection, stepped, events, now_ms=now_ms)
+    await _saved(database, connection, kept, stepped, events, now_ms=now_ms)
     for each in events:
         log.info("rollout", extra={"rollout": rollout.id, "kind": each.kind, "stage": each.stage, "why": each.reason})
     return True

@@ -15,8 +15,8 @@ from obstore.store import ObjectStore
 from tuf.api.metadata import Targets
 
 from edgewise.contracts.policy import Policy, policy_of
-from edgewise.contracts.rollout import Rollout
-from edgewise.errors import ConfigError, EdgewiseError
+from edgewise.contracts.rollout import Release, Rollout
+from edgewise.errors import ConfigError, ConflictError, EdgewiseError, NotFoundError, RepositoryError
 from edgewise.fleet.repository.director import PLACE, direct
 from edgewise.fleet.repository.edition import Edition
 from edgewise.fleet.repository.files import Files
@@ -45,6 +45,25 @@ class Director:
                 required="the roots that `edgewise repo init` wrote",
                 next_step="name the first with --trusted-root; the director's lies beside it",
             ) from error
+
+    def check(self, found: Sequence[Release], now: datetime) -> None:
+        """Raise ConflictError unless devices would find these releases in the image repository, as they are here."""
+        images = Edition(self._images, now=now, trusted_root=self._image_root)
+        for each in found:
+            try:
+                known = image_of(images.read(each.product, Targets), each.product, each.version).release.digest
+            except (RepositoryError, NotFoundError) as error:
+                raise ConflictError(
+                    f"{each.product} {each.version} is not in the image repository: {error.found}",
+                    required="a bundle that its owner signed for devices",
+                    next_step="edgewise repo add, then start it again",
+                ) from error
+            if known != each.digest:
+                raise ConflictError(
+                    f"{each.product} {each.version} is another bundle in the image repository than here",
+                    required="the same bundle in both",
+                    next_step="seal it with a higher version, publish that and add it",
+                )
 
     def publish(self, rollouts: Sequence[Rollout], now: datetime) -> bool:
         """Publish the policies of these rollouts, one a product; return whether anything changed.

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from edgewise.errors import EdgewiseError
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.conduct import advance
+from edgewise.fleet.deltas import make_awaited
 from edgewise.fleet.direct import deciding
 from edgewise.fleet.ingest_merge import MOST_ROWS, merge_some
 from edgewise.fleet.store import devices, rollouts, telemetry
@@ -57,6 +58,13 @@ async def publish(services: Services) -> bool:
     return False
 
 
+async def deltas(services: Services) -> bool:
+    """Make the deltas that rollouts wait for."""
+    if services.director is not None:
+        await make_awaited(services.database, services.objects, services.clock)
+    return False
+
+
 async def prune(services: Services) -> bool:
     """Forget nonces and keys of envelopes that would be refused anyway."""
     now_ms = services.clock()
@@ -69,7 +77,14 @@ async def prune(services: Services) -> bool:
     return False
 
 
-WORK: dict[str, Work] = {"merge": merge, "rollouts": conduct, "alerts": alert, "publish": publish, "prune": prune}
+WORK: dict[str, Work] = {
+    "merge": merge,
+    "rollouts": conduct,
+    "alerts": alert,
+    "deltas": deltas,
+    "publish": publish,
+    "prune": prune,
+}
 
 
 @contextlib.asynccontextmanager

@@ -80,11 +80,25 @@ def due(rollout: Rollout, now_s: float) -> float | None:
     return fraction if fraction > (rollout.fractions[-1] if rollout.fractions else 0.0) else None
 
 
-def command(rollout: Rollout, asked: Command, *, now_s: float, actor: str, reason: str = "") -> Moved:
-    """Return the rollout after a person's command. Raises RolloutError where its state does not allow it."""
+def command(
+    rollout: Rollout, asked: Command, *, now_s: float, actor: str, reason: str = "", awaits_deltas: bool = False
+) -> Moved:
+    """Return the rollout after a person's command. Raises RolloutError where its state does not allow it.
+
+    `awaits_deltas`: a rollout that is started enters no stage before `deltas_made`.
+    """
     if rollout.state not in _ALLOWED[asked]:
         _refuse(rollout, asked, f"it is {rollout.state.value}", " or ".join(sorted(_ALLOWED[asked])))
+    if asked is Command.START:
+        rollout = msgspec.structs.replace(rollout, awaits_deltas=awaits_deltas)
     return _COMMANDS[asked](rollout, now_s, actor, reason)
+
+
+def deltas_made(rollout: Rollout, *, now_s: float) -> Moved:
+    """Return the rollout in its first stage, now that devices can fetch what differs. Others stay as they are."""
+    if not rollout.awaits_deltas or rollout.state is not State.STAGED:
+        return rollout, ()
+    return _enter(msgspec.structs.replace(rollout, awaits_deltas=False), now_s)
 
 
 def create(rollout: Rollout, *, now_s: float, actor: str) -> Moved:
@@ -126,6 +140,8 @@ def _promote(rollout: Rollout, now_s: float) -> Moved:
 
 
 def _enter(rollout: Rollout, now_s: float) -> Moved:
+    if rollout.awaits_deltas:
+        return rollout, (_event(rollout, EventKind.AWAITING_DELTAS, now_s),)
     if rollout.current.approval:
         return rollout, (_event(rollout, EventKind.AWAITING_APPROVAL, now_s),)
     return _start_stage(rollout, now_s)
@@ -146,6 +162,8 @@ def _approve(rollout: Rollout, now_s: float, actor: str, reason: str) -> Moved:
     if rollout.stage_start_s is not None:
         found = f"stage {rollout.current.name} has started"
         _refuse(rollout, Command.APPROVE, found, "a stage that awaits approval")
+    if rollout.awaits_deltas:
+        _refuse(rollout, Command.APPROVE, "its deltas are still being made", "a stage that awaits approval")
     begun, events = _start_stage(rollout, now_s)
     return begun, (_event(rollout, EventKind.APPROVED, now_s, actor=actor, reason=reason), *events)
 

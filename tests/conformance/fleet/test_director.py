@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edgewise.bundle.delta_apply import apply_delta
 from edgewise.device.trust.client import RepositoryClient
 from edgewise.device.trust.director import assignment
 from edgewise.device.trust.pace import Pace
@@ -21,7 +22,7 @@ from edgewise.keys.files import save_pair
 from edgewise.keys.pair import generate, signer_of
 from tests.conformance.fleet.backends import Backend, free_port, start_server
 from tests.conformance.fleet.clients import Fleet
-from tests.conformance.fleet.rollouts import STAGE, bundle, draft, order, publish
+from tests.conformance.fleet.rollouts import POLICY, STAGE, bundle, draft, kinds, order, publish
 from tests.unit.bundle.bundles import PRIVATE
 
 PRODUCT = "directed"
@@ -91,8 +92,7 @@ def test_a_rollout_reaches_devices_and_so_does_its_end(backend: Backend, tmp_pat
     server = start_server(backend, port, *options, "--trusted-root", str(tmp_path / "root.json"), log=log)
     fleet = Fleet(f"http://127.0.0.1:{port}", *tokens)
     try:
-        for version in ("1.0.0", "1.1.0"):
-            publish(fleet, PRODUCT, version)
+        releases = {version: publish(fleet, PRODUCT, version) for version in ("1.0.0", "1.1.0", "1.2.0")}
         first = {"product": PRODUCT, "version": "1.0.0"}
         assert fleet.http.post("/api/v1/rollouts/first", json=first, headers=fleet.operator).status_code == 201
         assert awaited(fleet.url, tmp_path, "1.0.0") == "1.0.0", log.read_text()[-3000:]
@@ -102,10 +102,30 @@ def test_a_rollout_reaches_devices_and_so_does_its_end(backend: Backend, tmp_pat
             assert order(fleet, name, command) == 200
             assert awaited(fleet.url, tmp_path, canary) == canary, log.read_text()[-3000:]
             assert assigned(fleet.url, tmp_path, "other", frozenset()) == "1.0.0"
+        assert kinds(fleet, name)[1:4] == ["started", "awaiting_deltas", "stage_started"]
+        pair = "-".join(releases[version]["sha256"] for version in ("1.0.0", "1.1.0"))
+        found = fleet.http.get(f"/repository/deltas/{pair}.delta")
+        assert found.status_code == 200
+        (tmp_path / "delta").write_bytes(found.content)
+        made = tmp_path / "made.edgewise"
+        apply_delta(tmp_path / "1.0.0.edgewise", tmp_path / "delta", made, digest=releases["1.1.0"]["sha256"])
+        assert made.read_bytes() == (tmp_path / "1.1.0.edgewise").read_bytes()
+        check_not_added(fleet)
     finally:
         fleet.close()
         server.terminate()
         server.wait()
+
+
+def check_not_added(fleet: Fleet) -> None:
+    """1.2.0 is published on the server, and its owner has not put it into the image repository."""
+    body = {"product": PRODUCT, "from_version": "1.0.0", "to_version": "1.2.0", "stages": [STAGE], "policy": POLICY}
+    name = fleet.http.post("/api/v1/rollouts", json=body, headers=fleet.operator).json()["rollout"]["id"]
+    refused = fleet.http.post(f"/api/v1/rollouts/{name}/start", json={}, headers=fleet.operator)
+    assert refused.status_code == 409
+    assert "not in the image repository" in refused.json()["found"]
+    assert "edgewise repo add" in refused.json()["next_step"]
+    assert kinds(fleet, name) == ["created"]
 
 
 def awaited(url: str, folder: Path, version: str) -> str:

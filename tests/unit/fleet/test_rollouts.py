@@ -6,7 +6,7 @@ import pytest
 from edgewise.contracts.rollout import Command, Event, EventKind, Rollout, Stage, State, in_cohort, position
 from edgewise.errors import RolloutError
 from edgewise.fleet.evidence import DeviceEvidence, Table, Window, table
-from edgewise.fleet.rollouts import command, create, due, step
+from edgewise.fleet.rollouts import command, create, deltas_made, due, step
 from tests.unit.fleet.devices import POLICY, STAGE, fleet, rollout
 
 replace = msgspec.structs.replace
@@ -49,6 +49,23 @@ def test_a_slow_release_is_rolled_back_at_a_look_with_its_decision() -> None:
     assert events[0].decision is not None
     assert events[0].decision.fraction == 0.5
     assert events[1].reason == events[0].decision.reason
+
+
+def test_no_stage_starts_before_the_deltas_are_there() -> None:
+    waiting, events = command(rollout(STAGE), Command.START, now_s=0.0, actor="ann", awaits_deltas=True)
+    assert [event.kind for event in events] == [EventKind.STARTED, EventKind.AWAITING_DELTAS]
+    assert (waiting.state, waiting.stage_start_s) == (State.STAGED, None)
+    assert step(waiting, at(9000.0, fleet()), now_s=9000.0) == (waiting, ())
+    with pytest.raises(RolloutError, match="deltas"):
+        command(waiting, Command.APPROVE, now_s=10.0, actor="ann")
+    entered, events = deltas_made(waiting, now_s=9000.0)
+    assert [event.kind for event in events] == [EventKind.STAGE_STARTED]
+    assert entered.stage_start_s == 9000.0  # its bake time begins when devices can take it
+    assert deltas_made(entered, now_s=9001.0) == (entered, ())
+    paused, _ = command(waiting, Command.PAUSE, now_s=10.0, actor="ann")
+    assert deltas_made(paused, now_s=20.0) == (paused, ())
+    resumed, _ = command(paused, Command.RESUME, now_s=30.0, actor="ann")
+    assert deltas_made(resumed, now_s=40.0)[0].stage_start_s == 40.0
 
 
 def test_overdue_looks_are_taken_once() -> None:

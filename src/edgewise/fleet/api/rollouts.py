@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -12,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from edgewise.contracts.base import Value
 from edgewise.contracts.enrolment import Name
-from edgewise.contracts.rollout import MOST_STAGES, Command, GatePolicy, Rollout, Stage
+from edgewise.contracts.rollout import MOST_STAGES, Command, GatePolicy, Release, Rollout, Stage, State
 from edgewise.errors import ConflictError, NotFoundError, RolloutError
 from edgewise.fleet import conduct
 from edgewise.fleet.api.guard import OPERATOR_SECURITY, operator_of
@@ -81,6 +83,7 @@ async def first(data: JSONBody[First], request: Request[Any, Any, Any], services
     operator.sees(data.product, f"product {data.product}")
     async with services.database.write() as connection:
         release = await _release(connection, data.product, data.version)
+        await _check_published(services, release.contract)
         return await conduct.begin(
             services.database,
             connection,
@@ -111,6 +114,8 @@ async def order(
         kept = await _seen(connection, name, operator)
         if data.revision is not None and data.revision != kept.revision:
             raise ConflictError(f"rollout {name} is at revision {kept.revision}", required=str(data.revision))
+        if asked is Command.START and kept.rollout.state is State.DRAFT:
+            await _check_published(services, kept.rollout.from_release, kept.rollout.to_release)
         return await conduct.obey(
             services.database,
             connection,
@@ -119,6 +124,7 @@ async def order(
             now_ms=services.clock(),
             actor=operator.actor,
             reason=data.reason,
+            awaits_deltas=services.director is not None,
         )
 
 
@@ -157,6 +163,13 @@ async def _seen(connection: AsyncConnection, name: str, operator: Operator) -> K
         raise NotFoundError(f"there is no rollout {name}")
     operator.sees(found.rollout.to_release.product, f"rollout {name}")
     return found
+
+
+async def _check_published(services: Services, *found: Release) -> None:
+    """Refuse what devices would not find; a server without keys publishes nothing to them."""
+    if services.director is not None:
+        now = datetime.fromtimestamp(services.clock() / 1000, UTC)
+        await asyncio.to_thread(services.director.check, found, now)
 
 
 async def _release(connection: AsyncConnection, product: str, version: str) -> ReleaseView:

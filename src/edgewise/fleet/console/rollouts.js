@@ -39,6 +39,7 @@ export async function rollout(confirm, name) {
 function placed(now, place) {
   if (place < now.promoted) return mark("promoted");
   if (place > now.stage || now.state === "draft") return "to come";
+  if (now.state === "staged" && now.awaits_deltas) return mark("awaiting_deltas");
   if (now.state === "staged" && now.stage_start_s === null) return mark("awaiting_approval");
   return mark(now.state === "staged" ? "watched" : now.state);
 }
