@@ -6,8 +6,9 @@ told to come back later it waits as `edgewise.device.waiting` says, and it is do
     power        all have a bundle: first polls are spread over an interval (`device.agent.schedule.begun`)
     at once      none waits before its first try: the worst that rules cannot spread
 
-A refused or broken connection, a status other than 200, 304, 202 and 503, a 503 without Retry-After, or an envelope
-lost or kept twice ends the run with exit code 1.
+The exit code is 1 after a status other than 200, 304, 202 and 503, a 503 without Retry-After, a device that gave up, an
+envelope lost or kept twice, and, in the first storm, a refused or broken connection: in the second the system's own
+limits break some, and those devices try again.
 
     python benchmarks/fleet_storm.py                      # 20,000 devices, about two minutes
 """
@@ -146,7 +147,7 @@ async def measure(count: int, port: int, database: str) -> bool:
     etag = await etag_of(port)
     check = f"GET /repository/metadata/timestamp.json HTTP/1.1\r\nHost: x\r\nIf-None-Match: {etag}\r\n\r\n".encode()
     draw = Random(2)  # noqa: S311 - spreads load, no secret
-    pace = schedule.Pace(interval_s=INTERVAL_S, jitter=JITTER, report_s=INTERVAL_S)
+    pace = schedule.Pace(interval_s=INTERVAL_S, jitter=JITTER)
 
     def spread_out() -> float:
         return schedule.begun(pace, now=0.0, uniform=draw.random(), installed=True).poll_s
@@ -166,7 +167,9 @@ async def measure(count: int, port: int, database: str) -> bool:
                 f"  most in a second {max(seen.starts.values())}; devices by tries {dict(sorted(seen.tries.items()))}"
             )
             print(f"  errors {dict(seen.errors)}; envelopes lost {lost}", flush=True)
-            fine = fine and not seen.errors and lost == 0
+            broken = sum(times for what, times in seen.errors.items() if "Error" in what)
+            fine = fine and lost == 0 and sum(seen.errors.values()) == (broken if name == "at once" else 0)
+            fine = fine and sum(seen.tries.values()) == count
     await connection.close()
     return fine
 

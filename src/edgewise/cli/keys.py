@@ -102,6 +102,26 @@ def show(
     return 0
 
 
+@keys.command("import")
+def import_(
+    reference: Annotated[str, typer.Argument(metavar="URI", help="hsm:2?label=TOKEN, awskms:ID or gcpkms:NAME.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="NAME.pub", help="The public key to write.")],
+    passphrase_file: PassphraseFile = None,
+    json: options.Json = False,
+    debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
+) -> int:
+    """Write the public half of a key in hardware or in a key service; the private half stays there.
+
+    For hardware (PKCS#11) PYKCS11LIB names its library, and the PIN is asked for like a passphrase.
+    """
+    from edgewise.bundle.seal import scheme_of  # noqa: PLC0415
+    from edgewise.keys.files import import_public  # noqa: PLC0415
+
+    key = import_public(reference, output, pin=secret_for(reference, passphrase_file))
+    _print([{"kind": scheme_of(key).value, "key_id": key.keyid, "public": str(output)}], json=json)
+    return 0
+
+
 def model_key_of(path: Path) -> Path:
     """Return where the key of model signatures stands beside a key.
 
@@ -119,6 +139,16 @@ def passphrase_for(path: Path, file: Path | None) -> bytes | None:
     if not is_encrypted(path):
         return None
     return read_passphrase(file=file, environment=os.environ, ask=_prompt(f"Passphrase of {path}: "))
+
+
+def secret_for(reference: str, file: Path | None) -> bytes | None:
+    """Return the passphrase of a key in a file, or the PIN of one in hardware; None where it needs neither."""
+    from edgewise.keys.files import asks_for_pin, is_uri  # noqa: PLC0415
+    from edgewise.keys.passphrase import read_passphrase  # noqa: PLC0415
+
+    if asks_for_pin(reference):
+        return read_passphrase(file=file, environment=os.environ, ask=_prompt(f"PIN of {reference}: "))
+    return None if is_uri(reference) else passphrase_for(Path(reference), file)
 
 
 def _new_passphrase(file: Path | None) -> bytes:

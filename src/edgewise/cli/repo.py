@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from edgewise.cli import options
 from edgewise.cli.console import print_document, stderr_console, stdout_console, stdout_kept
+from edgewise.cli.keys import secret_for
 from edgewise.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ Store = Annotated[
 Keys = Annotated[
     list[str] | None, typer.Option("--key", metavar="FILE", help="A private key to sign with, or its URI; repeat.")
 ]
+PublicHalves = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="The public half of a key that a URI names; one for each URI, in their order."),
+]
 Online = Annotated[
     Path, typer.Option("--online", metavar="DIR", help="The server's keys; used where the folder is there.")
 ]
@@ -70,6 +74,7 @@ def init(
     store: Store = STORE,
     key: Keys = None,
     online: Online = ONLINE,
+    public: PublicHalves = None,
     passphrase_file: Passphrases = None,
     trusted_root: Trust = ROOT,
     debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
@@ -86,7 +91,7 @@ def init(
         from edgewise.fleet.repository.online import make_online_keys  # noqa: PLC0415
 
         roots, targets = _role(root_key, root_threshold), _role(targets_key, targets_threshold)
-        signers = _signers(key, None, passphrase_file)
+        signers = _signers(key, None, passphrase_file, public)
         servers = {name: _of(public) for name, public in make_online_keys(online, passphrase=None).items()}
         signers += _signers(None, online, passphrase_file)
         image = {"root": roots, "targets": targets, "snapshot": servers["snapshot"], "timestamp": servers["timestamp"]}
@@ -112,6 +117,7 @@ def delegate(
     store: Store = STORE,
     key: Keys = None,
     online: Online = ONLINE,
+    public: PublicHalves = None,
     passphrase_file: Passphrases = None,
     trusted_root: Trust = ROOT,
     debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
@@ -122,7 +128,7 @@ def delegate(
 
         edition, _ = _edition(store, trusted_root)
         image.delegate(edition, product, _role(product_key, threshold))
-        edition.publish(_signers(key, online, passphrase_file))
+        edition.publish(_signers(key, online, passphrase_file, public))
     _said(f"{product} is delegated")
     return 0
 
@@ -133,6 +139,7 @@ def add(
     store: Store = STORE,
     key: Keys = None,
     online: Online = ONLINE,
+    public: PublicHalves = None,
     passphrase_file: Passphrases = None,
     trusted_root: Trust = ROOT,
     json: options.Json = False,
@@ -144,7 +151,7 @@ def add(
 
         edition, files = _edition(store, trusted_root)
         added = add_bundle(edition, files, bundle)
-        edition.publish(_signers(key, online, passphrase_file))
+        edition.publish(_signers(key, online, passphrase_file, public))
     if json:
         print_document(added)
     else:
@@ -157,6 +164,7 @@ def sign(
     store: Store = STORE,
     key: Keys = None,
     online: Online = ONLINE,
+    public: PublicHalves = None,
     passphrase_file: Passphrases = None,
     trusted_root: Trust = ROOT,
     director: Director = False,
@@ -165,7 +173,7 @@ def sign(
     """Sign the change that waits for signatures; the last one publishes it."""
     with stdout_kept():
         edition, _ = _edition(store, trusted_root, director=director)
-        roles = edition.complete(_signers(key, online, passphrase_file))
+        roles = edition.complete(_signers(key, online, passphrase_file, public))
     _said(f"published: {', '.join(roles)}")
     return 0
 
@@ -178,6 +186,7 @@ def rotate(
     store: Store = STORE,
     key: Keys = None,
     online: Online = ONLINE,
+    public: PublicHalves = None,
     passphrase_file: Passphrases = None,
     trusted_root: Trust = ROOT,
     director: Director = False,
@@ -189,7 +198,7 @@ def rotate(
 
         edition, _ = _edition(store, trusted_root, director=director)
         image.rotate(edition, role, _role(to, threshold))
-        edition.publish(_signers(key, online, passphrase_file))
+        edition.publish(_signers(key, online, passphrase_file, public))
     _said(f"{role} has other keys")
     return 0
 
@@ -200,6 +209,7 @@ def expire(
     store: Store = STORE,
     key: Keys = None,
     online: Online = ONLINE,
+    public: PublicHalves = None,
     passphrase_file: Passphrases = None,
     trusted_root: Trust = ROOT,
     director: Director = False,
@@ -214,7 +224,7 @@ def expire(
             edition, _ = _edition(store, trusted_root, director=director)
             for role in roles:
                 image.renew(edition, role)
-            edition.publish(_signers(key, online, passphrase_file))
+            edition.publish(_signers(key, online, passphrase_file, public))
         edition, _ = _edition(store, trusted_root, director=director)
         states = image.states(edition, datetime.now(UTC))
     if json:
@@ -245,22 +255,28 @@ def _edition(store: str, trusted_root: Path, *, director: bool = False) -> tuple
     return Edition(files, now=datetime.now(UTC), trusted_root=root), files
 
 
-def _signers(keys: Sequence[str] | None, online: Path | None, passphrase_file: Path | None) -> list[Signer]:
+def _signers(
+    keys: Sequence[str] | None,
+    online: Path | None,
+    passphrase_file: Path | None,
+    publics: Sequence[Path] | None = None,
+) -> list[Signer]:
     """Open the keys that are named, and the server's where they are there; ask for a passphrase where one is needed."""
     from edgewise.fleet.repository.online import online_signers  # noqa: PLC0415
-    from edgewise.keys.files import is_encrypted, open_signer  # noqa: PLC0415
-    from edgewise.keys.passphrase import read_passphrase  # noqa: PLC0415
+    from edgewise.keys.files import is_uri, load_public, open_signer  # noqa: PLC0415
 
+    halves = list(publics or ())
+    count = sum(is_uri(each) for each in keys or ())
+    if len(halves) != count:
+        raise ConfigError(
+            f"{count} key(s) named by a URI and {len(halves)} --public",
+            required="the public half of each, in their order",
+            next_step="edgewise keys import URI -o NAME.pub writes one",
+        )
     signers: list[Signer] = []
     for each in keys or ():
-        secret = None
-        if Path(each).exists() and is_encrypted(Path(each)):
-            secret = read_passphrase(
-                file=passphrase_file,
-                environment=os.environ,
-                ask=lambda name=each: typer.prompt(f"passphrase of {name}", hide_input=True, err=True),  # type: ignore[misc]
-            )
-        signers.append(open_signer(each, passphrase=secret))
+        half = load_public(halves.pop(0)) if is_uri(each) else None
+        signers.append(open_signer(each, public=half, passphrase=secret_for(each, passphrase_file)))
     if online is not None and online.is_dir():
         signers += online_signers(online, passphrase=None)
     return signers

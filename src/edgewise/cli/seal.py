@@ -10,7 +10,7 @@ import typer
 
 from edgewise.cli import options
 from edgewise.cli.console import clean, print_document, stderr_console, stdout_kept
-from edgewise.cli.keys import PassphraseFile, model_key_of, passphrase_for
+from edgewise.cli.keys import PassphraseFile, model_key_of, passphrase_for, secret_for
 from edgewise.contracts.budget import Verdict
 from edgewise.contracts.manifest import Manifest, version_numbers
 from edgewise.errors import ConfigError, OutputError
@@ -182,10 +182,10 @@ def _signers(
 ) -> tuple[Signer, Signer | None]:
     """Return what signs the bundle and what makes the model signature."""
     from edgewise.bundle.seal import Scheme, scheme_of  # noqa: PLC0415
-    from edgewise.keys.files import load_public, open_signer  # noqa: PLC0415
+    from edgewise.keys.files import is_uri, load_public, open_signer  # noqa: PLC0415
 
-    is_file = Path(key).exists() or ":" not in key
-    passphrase = passphrase_for(Path(key), passphrase_file) if is_file else None
+    is_file = not is_uri(key)
+    passphrase = secret_for(key, passphrase_file)
     signer = open_signer(key, public=load_public(public) if public is not None else None, passphrase=passphrase)
     scheme = scheme_of(signer.public_key)
     if without_model:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -19,8 +21,17 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
-from securesystemslib.exceptions import Error as SigningLibraryError
-from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, Key, Signer, SSlibKey
+from securesystemslib.signer import (
+    SIGNER_FOR_URI_SCHEME,
+    AWSSigner,
+    GCPSigner,
+    HSMSigner,
+    Key,
+    SecretsHandler,
+    Signature,
+    Signer,
+    SSlibKey,
+)
 
 from edgewise.errors import KeyFileError, OutputError
 from edgewise.keys.pair import PrivateKey, signer_of
@@ -97,12 +108,11 @@ def load_public(path: Path) -> SSlibKey:
 def open_signer(reference: str, *, public: Key | None = None, passphrase: bytes | None = None) -> Signer:
     """Return what signs with a key named by a PEM file or by a URI (hsm:, gcpkms:, awskms:, azurekms:, ...).
 
-    A URI names no public half: `public` says which one is meant. Raises KeyFileError where the key
-    cannot be opened, or does not belong to `public`.
+    A URI names no public half: `public` says which one is meant; `passphrase` is then the PIN of hardware that asks for
+    one. Raises KeyFileError where the key cannot be opened, or does not belong to `public`.
     """
-    scheme = reference.partition(":")[0]
-    if ":" in reference and scheme in SIGNER_FOR_URI_SCHEME:
-        return _by_uri(reference, public)
+    if is_uri(reference):
+        return _by_uri(reference, public, passphrase)
     signer = signer_of(load_private(Path(reference), passphrase=passphrase))
     if public is not None and signer.public_key.keyid != public.keyid:
         raise KeyFileError(
@@ -113,20 +123,95 @@ def open_signer(reference: str, *, public: Key | None = None, passphrase: bytes 
     return signer
 
 
-def _by_uri(reference: str, public: Key | None) -> Signer:
+def is_uri(reference: str) -> bool:
+    """Return whether a key is named by a URI of hardware or of a key service, and not by a file."""
+    return ":" in reference and reference.partition(":")[0] in SIGNER_FOR_URI_SCHEME and not Path(reference).exists()
+
+
+def asks_for_pin(reference: str) -> bool:
+    """Return whether a URI is of hardware that opens with a PIN."""
+    return is_uri(reference) and reference.startswith(f"{HSMSigner.SCHEME}:")
+
+
+def import_public(reference: str, path: Path, *, pin: bytes | None = None) -> SSlibKey:
+    """Ask hardware or a key service for the public half of its key, and write it to `path`.
+
+    Raises KeyFileError where it does not answer, has no such key, or one of another kind; OutputError.
+    """
+    scheme, _, rest = reference.partition(":")
+    kinds = {HSMSigner.SCHEME: "hsm", AWSSigner.SCHEME: "awskms", GCPSigner.SCHEME: "gcpkms"}
+    if scheme not in kinds:
+        raise KeyFileError(
+            f"{reference}: a key of the kind {scheme[:40]!r}",
+            required=f"a URI that begins with {', '.join(f'{each}:' for each in kinds.values())}",
+            next_step="for other services export the public key with their own tool",
+        )
+    with _answering(reference):
+        if scheme == HSMSigner.SCHEME:
+            number, _, query = rest.partition("?")
+            label = dict(parse_qsl(query)).get("label")
+            key = HSMSigner.import_(int(number) if number else None, label, None if pin is None else _handler(pin))[1]
+        else:
+            key = (AWSSigner if scheme == AWSSigner.SCHEME else GCPSigner).import_(rest)[1]
+    _create(path, str(key.keyval["public"]).encode(), mode=0o644)
+    try:
+        return load_public(path)
+    except KeyFileError:
+        path.unlink()
+        raise
+
+
+def _by_uri(reference: str, public: Key | None, pin: bytes | None) -> Signer:
     if public is None:
         raise KeyFileError(
             f"{reference}: a key outside of files, and no public half",
             required="the public key as a file",
-            next_step="export it from the hardware or the service and name it too",
+            next_step="edgewise keys import writes it; name it with --public",
         )
+    with _answering(reference):
+        return _Remote(Signer.from_priv_key_uri(reference, public, None if pin is None else _handler(pin)), reference)
+
+
+class _Remote(Signer):
+    """A key outside of files, whose library raises anything when it is asked to sign."""
+
+    def __init__(self, signer: Signer, reference: str) -> None:
+        self._signer = signer
+        self._reference = reference
+
+    @property
+    def public_key(self) -> Key:
+        return self._signer.public_key
+
+    @classmethod
+    def from_priv_key_uri(
+        cls, priv_key_uri: str, public_key: Key, secrets_handler: SecretsHandler | None = None
+    ) -> Signer:
+        return cls(Signer.from_priv_key_uri(priv_key_uri, public_key, secrets_handler), priv_key_uri)
+
+    def sign(self, payload: bytes) -> Signature:
+        with _answering(self._reference):
+            made = self._signer.sign(payload)
+            self.public_key.verify_signature(made, payload)  # hardware may hold another key than the one that is named
+            return made
+
+
+def _handler(pin: bytes) -> SecretsHandler:
+    return lambda _: pin.decode()
+
+
+@contextlib.contextmanager
+def _answering(reference: str) -> Iterator[None]:
+    """Turn what hardware, key services and their libraries raise into KeyFileError."""
     try:
-        return Signer.from_priv_key_uri(reference, public)
-    except (ValueError, OSError, SigningLibraryError) as error:
+        yield
+    except KeyFileError:
+        raise
+    except Exception as error:  # every vendor's library has exceptions of its own, with no root in common
         raise KeyFileError(
-            f"{reference}: {error}",
-            required="a key that securesystemslib can open",
-            next_step="install what this kind of key needs (securesystemslib[hsm], [gcpkms], ...) and check the URI",
+            f"{reference}: {str(error) or type(error).__name__}",
+            required="a key that securesystemslib can open, and its PIN",
+            next_step="install what this kind of key needs (securesystemslib[hsm], [gcpkms], ...), check URI and PIN",
         ) from error
 
 

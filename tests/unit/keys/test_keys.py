@@ -8,7 +8,16 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from edgewise.errors import KeyFileError, OutputError, SignatureError
-from edgewise.keys.files import is_encrypted, load_private, load_public, open_signer, save_pair
+from edgewise.keys.files import (
+    asks_for_pin,
+    import_public,
+    is_encrypted,
+    is_uri,
+    load_private,
+    load_public,
+    open_signer,
+    save_pair,
+)
 from edgewise.keys.pair import KeyKind, generate, public_of, sign, signer_of, verify
 from edgewise.keys.passphrase import VARIABLE, read_passphrase
 
@@ -106,3 +115,25 @@ def test_a_passphrase_comes_from_the_first_place_that_has_one(tmp_path: Path) ->
             read_passphrase(file=None, environment={}, ask=ask)
     with pytest.raises(KeyFileError):
         read_passphrase(file=tmp_path / "absent", environment=environment)
+
+
+def test_the_public_half_of_a_uri_is_written_only_where_it_is_found(tmp_path: Path) -> None:
+    for reference, match in (("hsm:2", "hsm"), ("gpg:abc", "hsm:, awskms:, gcpkms:"), ("seal.pem", "hsm:")):
+        with pytest.raises(KeyFileError, match=match):
+            import_public(reference, tmp_path / "key.pub", pin=b"123456")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_hardware_raises_is_said_by_name_and_its_pin_is_not(tmp_path: Path) -> None:
+    _, public = save_pair(generate("ecdsa-p256"), tmp_path / "hsm.pem", passphrase=None)
+    with pytest.raises(KeyFileError, match=r"hsm:2\?label=token") as refused:  # by a library or a token that is missing
+        open_signer("hsm:2?label=token", public=load_public(public), passphrase=b"secret-pin").sign(b"data")
+    assert "secret-pin" not in str(refused.value)
+
+
+def test_a_pin_is_asked_for_by_hardware_alone(tmp_path: Path) -> None:
+    assert asks_for_pin("hsm:2")
+    assert not asks_for_pin("awskms:abc")
+    assert is_uri("awskms:abc")
+    (tmp_path / "hsm:2").touch()
+    assert not is_uri(str(tmp_path / "hsm:2"))

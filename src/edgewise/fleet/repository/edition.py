@@ -19,7 +19,14 @@ from tuf.api.exceptions import RepositoryError as TufRepositoryError
 from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, Targets, Timestamp
 
-from edgewise.errors import MetadataError, MissingSignaturesError, NotFoundError, RepositoryError, SignatureError
+from edgewise.errors import (
+    KeyFileError,
+    MetadataError,
+    MissingSignaturesError,
+    NotFoundError,
+    RepositoryError,
+    SignatureError,
+)
 from edgewise.fleet.repository.files import Files
 
 S = TypeVar("S", bound=Signed)
@@ -165,7 +172,12 @@ class Edition:
             named = {keyid for each in delegators for keyid in each.get_delegated_role(role).keyids}
             for signer in signers:
                 if signer.public_key.keyid in named:
-                    metadata.sign(signer, append=True)
+                    try:
+                        metadata.sign(signer, append=True)
+                    except UnsignedMetadataError as error:
+                        if isinstance(error.__cause__, KeyFileError):  # hardware or a key service did not sign
+                            raise error.__cause__ from error
+                        raise
             try:
                 for each in delegators:
                     each.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
