@@ -6,6 +6,9 @@ Format version 1 of the archive around it is docs/reference/bundle-format.md. Di
 from __future__ import annotations
 
 from enum import StrEnum
+from math import inf, isfinite
+
+from msgspec import UNSET, UnsetType
 
 from edgewise.contracts.base import Value
 from edgewise.contracts.budget import Budget, LimitVerdict, Verdict
@@ -105,8 +108,26 @@ class GoldenOutputs(Value, kw_only=True):
     samples: tuple[tuple[GoldenOutput, ...], ...]
 
 
+class PageHinkley(Value, kw_only=True):
+    """How the Page-Hinkley test (Page, Biometrika 41, 1954) looks at a score whose mean on good data is `mean`.
+
+    Upwards it adds up x - mean - allowance, downwards mean - x - allowance, and starts anew at 0. On good data such a
+    sum is above h at a given input with at most exp(-rate h): a device sets h for the false alarms that it can bear.
+    """
+
+    mean: float
+    allowance: float
+    rate_up: float
+    rate_down: float
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a number is out of its range."""
+        if not (isfinite(self.mean) and all(0 < each < inf for each in (self.allowance, self.rate_up, self.rate_down))):
+            raise ValueError("a Page-Hinkley test needs a finite mean, and an allowance and rates above 0")
+
+
 class DriftReference(Value, kw_only=True):
-    """The distribution of one score on good data, and how far a window of live inputs may be from it.
+    """The distribution of one score on good data, and how far live inputs may be from it.
 
     `edges` part the score's axis into `len(edges) + 1` bins with the given `shares` (sum 1). The cut-offs
     are for windows of `window` inputs; good data pass each of them `keep` of the time.
@@ -121,6 +142,13 @@ class DriftReference(Value, kw_only=True):
     ks_cutoff: float
     """Kolmogorov-Smirnov: the largest difference of the cumulative shares at an edge."""
     keep: float = 0.99
+    page_hinkley: PageHinkley | UnsetType = UNSET
+    """Not in the JSON where it is not set, so that bundles sealed before it was there keep their canonical form."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the fields contradict one another."""
+        if not self.edges or len(self.shares) != len(self.edges) + 1 or self.window < 1 or not 0 < self.keep < 1:
+            raise ValueError(f"{len(self.edges)} edges, {len(self.shares)} shares, windows of {self.window}")
 
 
 class Variant(Value, kw_only=True):

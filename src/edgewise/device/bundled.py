@@ -32,13 +32,15 @@ def open_variant(folder: Path, name: str | None, *, state: Sequence[tuple[str, s
     session = BoundSession(folder / variant.model, threads=variant.threads, shapes=shapes, state=state)
     _check_golden(session, samples, folder, variant)
     bundle = hashlib.sha256(data).hexdigest()
+    stored = _stored(folder, manifest)
     return Ready(
         session,
         variant=variant.name,
         bundle=bundle,
         identity=_identity(bundle, variant, manifest),
         manifest=manifest,
-        believer=_believer(folder, manifest, variant),
+        believer=_believer(manifest, variant, stored),
+        stored=stored,
     )
 
 
@@ -48,10 +50,9 @@ def _identity(bundle: str, variant: Variant, manifest: Manifest) -> bytes:
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
 
-def _believer(folder: Path, manifest: Manifest, variant: Variant) -> Believer | None:
-    """Return what reads a classifier's confidence; None for another task, or where nothing was fitted."""
-    fitted = variant.calibration.temperature is not None or variant.calibration.conformal
-    if manifest.postprocessing.kind != CLASSIFICATION or not fitted or not manifest.outputs:
+def _stored(folder: Path, manifest: Manifest) -> bool | None:
+    """Return whether a classifier's scores are probabilities already; None for another task."""
+    if manifest.postprocessing.kind != CLASSIFICATION or not manifest.outputs:
         return None
     # A quantized softmax need not sum to 1: fp32's golden outputs tell which form the scores have.
     reference = _variant_named(manifest, manifest.fallback)
@@ -63,8 +64,15 @@ def _believer(folder: Path, manifest: Manifest, variant: Variant) -> Believer | 
         for golden in sample
         if golden.tensor.name == output
     ]
-    stored = bool(rows) and all(are_probabilities(row) for row in rows)
-    return Believer(variant.calibration, output=output, stored=stored)
+    return bool(rows) and all(are_probabilities(row) for row in rows)
+
+
+def _believer(manifest: Manifest, variant: Variant, stored: bool | None) -> Believer | None:  # noqa: FBT001 - told apart, not a switch
+    """Return what reads a classifier's confidence; None for another task, or where nothing was fitted."""
+    fitted = variant.calibration.temperature is not None or variant.calibration.conformal
+    if stored is None or not fitted:
+        return None
+    return Believer(variant.calibration, output=manifest.outputs[0].name, stored=stored)
 
 
 def _variant(manifest: Manifest, name: str) -> Variant:

@@ -17,10 +17,12 @@ class LatencyMeter:
         self._batch = array("d", bytes(8 * _BATCH))
         self._used = 0
         self._binned = Histogram()
+        self.latest_ms: float | None = None
+        """What was recorded last."""
 
     def record(self, latency_ms: float) -> None:
         """Count one; every 1024th takes a few milliseconds for binning. Needs a finite value of at least 0."""
-        self._batch[self._used] = latency_ms
+        self._batch[self._used] = self.latest_ms = latency_ms
         self._used += 1
         if self._used == _BATCH:
             self._bin()

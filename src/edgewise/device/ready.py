@@ -27,6 +27,8 @@ class Ready(NamedTuple):
     identity: bytes
     manifest: Manifest | None = None
     believer: Believer | None = None
+    stored: bool | None = None
+    """Of a classifier in a bundle: whether its scores are probabilities already; None for other tasks."""
 
 
 def of_session(session: BoundSession, *, variant: str) -> Ready:

@@ -28,6 +28,11 @@ class EnergyMeter(Protocol):
         """Where its figures come from."""
         ...
 
+    @property
+    def settles_s(self) -> float:
+        """Seconds after which it can tell, where it could not before; 0 where waiting does not help."""
+        ...
+
     def start(self) -> None:
         """Begin."""
         ...
@@ -61,6 +66,7 @@ class Rapl:
     """
 
     provenance = EnergyProvenance.COUNTER
+    settles_s = 0.0
 
     def __init__(self, zones: tuple[Path, ...]) -> None:
         """Meter these zones; see `find`."""
@@ -106,6 +112,7 @@ class Ina3221:
     """
 
     provenance = EnergyProvenance.METERED
+    settles_s = 0.0
 
     def __init__(self, rails: tuple[tuple[Path, Path], ...], *, clock: Seconds = time.monotonic) -> None:
         """Meter these rails, each a file of millivolts and one of milliamperes; see `find`."""
@@ -175,6 +182,7 @@ class BatteryGauge:
     """
 
     provenance = EnergyProvenance.METERED
+    settles_s = 900.0
 
     def __init__(self, battery: Path) -> None:
         """Meter this battery; see `find`."""
@@ -219,6 +227,7 @@ class PowerEstimate:
     """A target's power model over the time of this process: `idle_w * seconds + active_w * cpu seconds`."""
 
     provenance = EnergyProvenance.MODELLED
+    settles_s = 0.0
 
     def __init__(
         self, power: PowerModel, *, clock: Seconds = time.monotonic, cpu_clock: Seconds = time.process_time

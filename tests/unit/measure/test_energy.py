@@ -167,7 +167,7 @@ def test_a_power_model_counts_idle_time_and_busy_cores() -> None:
 
 class FixedMeter:
     def __init__(self, joules: float | None, provenance: EnergyProvenance) -> None:
-        self._joules, self.provenance = joules, provenance
+        self._joules, self.provenance, self.settles_s = joules, provenance, 0.0
         self.started = False
 
     def start(self) -> None:

@@ -9,18 +9,26 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from edgewise.contracts.budget import Budget
-from edgewise.contracts.outcome import OutcomeKind
+from edgewise.contracts.histogram import Histogram, merge
+from edgewise.contracts.outcome import Outcome, OutcomeKind
+from edgewise.contracts.telemetry import ENERGY_MJ, LATENCY_MS, Sketch
+from edgewise.device.drift.policy import DriftPolicy
+from edgewise.device.drift.watch import ALARMS, NOT_FINITE, DriftWatch
+from edgewise.device.energy import EnergyWindows
 from edgewise.device.fallback.options import FallbackOptions
+from edgewise.device.fallback.question import Original
 from edgewise.device.governor.decide import Cause, Reading, State, decide
-from edgewise.device.governor.joining import Declined, Joined, join, times_ms
+from edgewise.device.governor.joining import Declined, Joined, energy_mj, join, times_ms
 from edgewise.device.governor.lateness import MOST, Lateness
 from edgewise.device.governor.policy import GovernorPolicy, policy_for
-from edgewise.device.governor.sensors import Sensed, Sensors, memory_mib, trip_c
+from edgewise.device.governor.sensors import SYS, Sensed, Sensors, memory_mib, trip_c
 from edgewise.device.meter import LatencyMeter
 from edgewise.device.ready import Ready
 from edgewise.device.runtime import CUT, LATE, NO_TIME, Answer, Runtime
+from edgewise.device.session import BoundSession
 from edgewise.device.tally import Tally
 from edgewise.errors import EdgewiseError
+from edgewise.meters.energy import EnergyMeter, find_meters
 from edgewise.runtimes.base import Array
 
 LOOK_S = 0.1
@@ -48,6 +56,16 @@ class Counted(NamedTuple):
 
     latency: LatencyMeter
     tally: Tally
+    drift: DriftWatch
+
+
+class Report(NamedTuple):
+    """What one variant did since the last report: the parts of an envelope of telemetry."""
+
+    histograms: dict[str, Histogram]
+    counters: dict[str, int]
+    outcomes: dict[OutcomeKind, int]
+    sketches: dict[str, Sketch]
 
 
 class AdaptiveRuntime:
@@ -64,6 +82,8 @@ class AdaptiveRuntime:
         *,
         policy: GovernorPolicy,
         sensors: Sensors | None = None,
+        meters: Sequence[EnergyMeter] = (),
+        drift: DriftPolicy | None = None,
         fallback: FallbackOptions | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -85,11 +105,20 @@ class AdaptiveRuntime:
         self._state = State()
         self._lateness = Lateness()
         self._due_ns = 0
-        self._runtime = Runtime(self.members[0], fallback=fallback)
+        self._runtime = Runtime(self.members[0], fallback=fallback, clock=clock)
         for each in (*self.members[1:], self.members[0]):
             self._runtime.use(each)  # a fallback that does not fit is found now, not under pressure
-        self._counted = {each.variant: Counted(LatencyMeter(), Tally()) for each in self.members}
-        self._take_over(self.members[0])
+        first = self._runtime.latency, self._runtime.tally  # a cloud server's calls are counted there
+        self._counted = {
+            each.variant: Counted(
+                *(first if each is self.members[0] else (LatencyMeter(), Tally())), DriftWatch(each, policy=drift)
+            )
+            for each in self.members
+        }
+        self._now = self._counted[self.members[0].variant]
+        self.energy = EnergyWindows(meters)
+        """Of whatever variant answers; read into its report when another one takes over."""
+        self._energies = {each.variant: (Histogram(), dict[str, int]()) for each in self.members}
         if sensors is not None:
             sensors.start()
 
@@ -101,14 +130,17 @@ class AdaptiveRuntime:
         wanted: str | None = None,
         policy: GovernorPolicy | None = None,
         state: Sequence[tuple[str, str]] = (),
+        drift: DriftPolicy | None = None,
         fallback: FallbackOptions | None = None,
         sensors: Sensors | None = None,
+        sys: Path = SYS,
     ) -> Self:
         """Open the variants of an extracted bundle's folder, whose files were verified, and measure who joins.
 
         The chosen variant is the wanted one, unless another is named. One that cannot be opened, or is wrong on a
         golden input, does not join, and `joined.declined` says why; where it is the wanted one, that is raised:
-        BundleError, ModelError, ExecutionError. Raises ConfigError where a fallback does not fit.
+        BundleError, ModelError, ExecutionError. Raises ConfigError where a fallback does not fit. `sys` is where sysfs
+        is mounted: meters and sensors are looked for there.
         """
         from edgewise.device.bundled import open_variant  # noqa: PLC0415 - as in Runtime.open
 
@@ -132,10 +164,18 @@ class AdaptiveRuntime:
             except EdgewiseError as error:
                 declined.append(Declined(each.name, error.found))
         budget = manifest.budget if manifest is not None else Budget()
-        policy = policy or policy_for(budget, memory_mib=memory_mib(), trip_c=trip_c())
-        found = join(members, times_ms(members), memory=sizes, most_memory_mib=policy.most_memory_mib)
+        policy = policy or policy_for(budget, memory_mib=memory_mib(), trip_c=trip_c(sys))
+        meters = find_meters(sys=sys)
+        found = join(
+            members,
+            times_ms(members),
+            energies={each.variant: energy_mj(each, meters) for each in members},
+            memory=sizes,
+            most_memory_mib=policy.most_memory_mib,
+        )
         joined = Joined(found.levels, (*declined, *found.declined))
-        return cls(members, joined, policy=policy, sensors=sensors or Sensors(), fallback=fallback)
+        sensors = sensors or Sensors(sys)
+        return cls(members, joined, policy=policy, sensors=sensors, meters=meters, drift=drift, fallback=fallback)
 
     @property
     def ready(self) -> Ready:
@@ -143,45 +183,95 @@ class AdaptiveRuntime:
         return self._runtime.ready
 
     @property
+    def session(self) -> BoundSession:
+        """That of what answers now."""
+        return self._runtime.session
+
+    @property
+    def variant(self) -> str:
+        """The name of what answers now."""
+        return self._runtime.variant
+
+    @property
+    def bundle(self) -> str | None:
+        """The digest of the bundle's manifest; None for model files."""
+        return self._runtime.bundle
+
+    @property
+    def drift(self) -> DriftWatch:
+        """That of what answers now, with its alarms."""
+        return self._now.drift
+
+    @property
     def sensed(self) -> Sensed:
         """What the device said of itself last, and what it does not say."""
         return Sensed(missing=("no sensors were given",)) if self._sensors is None else self._sensors.latest
 
-    def infer(self, inputs: Mapping[str, Array], *, deadline_ms: float | None = None) -> Answer:
+    def infer(
+        self, inputs: Mapping[str, Array], *, deadline_ms: float | None = None, original: Original | None = None
+    ) -> Answer:
         """Answer once, as `Runtime.infer` does; then look whether another variant should answer the next item."""
-        begin = self._clock()
-        answer = self._runtime.infer(inputs, deadline_ms=deadline_ms)
-        now = self._clock()
+        latency = self._now.latency
+        latency.latest_ms = None
+        answer = self._runtime.infer(inputs, deadline_ms=deadline_ms, original=original)
         due_ms = self.policy.deadline_ms if deadline_ms is None else deadline_ms
         if due_ms is not None:
-            self._note(answer, (now - begin) / 1e6, due_ms)
+            self._note(answer.outcome, latency.latest_ms, due_ms)
+        if latency.latest_ms is not None:
+            self.energy.count()
+            if answer.outcome.kind in _LOCAL:
+                self._now.drift.record(inputs, answer.outputs)
+        now = self._clock()
         if now >= self._due_ns:
             self._due_ns = now + int(LOOK_S * 1e9)
             self._look(now / 1e9)
+            self.energy.look()
         return answer
 
-    def drain(self) -> dict[str, Counted]:
-        """Return what each variant counted; draining its `latency` and `tally` begins anew."""
-        return dict(self._counted)
+    def report(self) -> dict[str, Report]:
+        """Return what each variant did since the last call, and begin anew."""
+        self._read_energy(is_last=False)
+        return {name: self._report(name, counted) for name, counted in self._counted.items()}
 
     def close(self) -> None:
         """End the threads."""
         self._runtime.close()
+        self.energy.close()
         if self._sensors is not None:
             self._sensors.close()
 
-    def _note(self, answer: Answer, taken_ms: float, due_ms: float) -> None:
-        """Note how late an item was; one that came to no execution for another reason says nothing."""
-        outcome = answer.outcome
-        if outcome.kind in _LOCAL:
+    def _note(self, outcome: Outcome, taken_ms: float | None, due_ms: float) -> None:
+        """Note how late the local model was; what came to no execution for another reason says nothing."""
+        if taken_ms is not None:
             share = taken_ms / due_ms
         elif outcome.reason in _MISSES:
-            share = max(taken_ms / due_ms, 1.0) if due_ms > 0 else MOST
+            share = 1.0 if due_ms > 0 else MOST
         else:
             return
         self._lateness.observe(share)
         if share > self.policy.late:
             self._due_ns = 0
+
+    def _report(self, name: str, counted: Counted) -> Report:
+        alarms = counted.drift.reported
+        sketches = counted.drift.drain()
+        outcomes, counters = counted.tally.drain()
+        found = {ALARMS: len(counted.drift.alarms) - alarms, NOT_FINITE: counted.drift.take_not_finite()}
+        energy, energies = self._energies.pop(name, (Histogram(), {}))
+        histograms = {LATENCY_MS: counted.latency.drain(), ENERGY_MJ: energy}
+        return Report(
+            {key: each for key, each in histograms.items() if each.count},
+            counters | energies | {key: count for key, count in found.items() if count},
+            outcomes,
+            {key: each for key, each in sketches.items() if any(each.counts)},
+        )
+
+    def _read_energy(self, *, is_last: bool) -> None:
+        """Add what the meter says to the variant that answers."""
+        histogram, counters = self.energy.close() if is_last else self.energy.drain()
+        before, counted = self._energies.get(self.variant, (Histogram(), {}))
+        total = {name: counted.get(name, 0) + counters.get(name, 0) for name in counted | counters}
+        self._energies[self.variant] = merge(before, histogram), total
 
     def _look(self, now_s: float) -> None:
         sensed = self.sensed
@@ -207,17 +297,16 @@ class AdaptiveRuntime:
         begin = time.perf_counter_ns()
         old, new = self.members[before.level], self.members[self._state.level]
         new.session.take_state(old.session)
+        self._read_energy(is_last=True)
         self.reason = decision.reason if self._state.level else ""
         self._runtime.use(new, degraded=self.reason)
-        self._take_over(new)
+        self._now = self._counted[new.variant]
+        self._runtime.latency, self._runtime.tally = self._now.latency, self._now.tally
         self._lateness.reset()
         self._runtime.tally.event(SWITCHES)
         self._runtime.tally.event(f"governor.switch.{decision.cause}")
         took_us = (time.perf_counter_ns() - begin) / 1e3
         self.switches.append(Switch(now_s, old.variant, new.variant, decision.cause, decision.reason, took_us))
-
-    def _take_over(self, ready: Ready) -> None:
-        self._runtime.latency, self._runtime.tally = self._counted[ready.variant]
 
 
 def _resident_mib() -> float | None:

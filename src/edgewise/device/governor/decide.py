@@ -47,7 +47,7 @@ class Reading(Value, kw_only=True):
 
     `lateness` is the share of the deadline that all but one of the last items stayed within; None without deadlines.
     `items` counts those since the last switch. `battery` is the share that is left, None on mains. `load` is the share
-    of all processors that other processes use, niced ones aside.
+    of the time that this process wanted a processor and had to wait for one.
     """
 
     at_s: float
@@ -106,7 +106,9 @@ def decide(policy: GovernorPolicy, levels: Sequence[Level], state: State, readin
         return Decision(_replaced(state, calm_since_s=None), None, wish.reason if state.level else "")
     if reading.load is not None and reading.load >= policy.busy:
         return Decision(
-            _replaced(state, calm_since_s=None), None, f"other processes use {reading.load:.0%} of the processors"
+            _replaced(state, calm_since_s=None),
+            None,
+            f"{reading.load:.0%} of the time is spent waiting for a processor",
         )
     return _up(policy, levels, state, reading)
 

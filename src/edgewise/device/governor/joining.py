@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from edgewise.device.governor.decide import Level
 from edgewise.device.ready import Ready
+from edgewise.meters.energy import EnergyMeter
 from edgewise.numerics.tails import binomial_at_least
 
 BY = 0.05
@@ -55,6 +56,20 @@ def times_ms(members: Sequence[Ready], *, clock: Nanoseconds = time.perf_counter
             if turn >= 0:
                 found[each.variant].append((clock() - started) / 1e6)
     return found
+
+
+def energy_mj(ready: Ready, meters: Sequence[EnergyMeter], *, seconds: float = 1.0) -> float | None:
+    """Return the energy of one inference, of at least a second of them in a row; None where no meter can tell."""
+    if not meters:
+        return None
+    for meter in meters:
+        meter.start()
+    begin, runs = time.monotonic(), 0
+    while runs < LEAST_ROUNDS or time.monotonic() - begin < seconds:
+        ready.session.run_from({})
+        runs += 1
+    told = [meter.stop() for meter in meters]
+    return next((joules * 1000 / runs for joules in told if joules is not None and joules > 0), None)
 
 
 def join(

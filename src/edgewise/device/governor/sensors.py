@@ -1,18 +1,18 @@
 """What the device says of itself. What it does not say is None, and why is said.
 
-Linux: `thermal`, `power_supply` and cgroup files below a root that is given; processor time and memory through psutil.
+Linux: `thermal`, `power_supply` and cgroup files below a root that is given, scheduling statistics of this process,
+and memory through psutil.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import threading
 import weakref
 from pathlib import Path
 from typing import NamedTuple
 
-SYS = Path("/sys")
+SYS, PROC = Path("/sys"), Path("/proc/self")
 INTERVAL_S = 1.0
 _TRIPS = frozenset({"passive", "hot"})
 _ABSOLUTE_ZERO_C, _HOTTEST_C = -273.0, 500.0
@@ -32,11 +32,12 @@ class Sensed(NamedTuple):
 class Sensors:
     """Reads on demand, or once a second in a thread of its own: no inference waits for a sensor."""
 
-    def __init__(self, root: Path = SYS, *, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, root: Path = SYS, *, proc: Path = PROC, interval_s: float = INTERVAL_S) -> None:
         """Read nothing yet."""
         self._root = root
+        self._proc = proc
         self._interval_s = interval_s
-        self._clocks: tuple[float, float, float] | None = None
+        self._clocks: tuple[int, int] | None = None
         self.latest = Sensed()
         """What the thread saw last."""
         self._ended = threading.Event()
@@ -69,25 +70,27 @@ class Sensors:
         return Sensed(values[0], values[1], values[2], values[3], missing)
 
     def _load(self) -> tuple[float | None, str]:
-        """Return the share of all processors that others used since the last look.
+        """Return which share of the time since the last look this process wanted a processor and had to wait.
 
-        Niced processes are left out: they give way.
+        From the kernel's scheduling statistics of all its threads (Documentation/scheduler/sched-stats.rst).
         """
-        import psutil  # noqa: PLC0415 - a device that does not govern does not load it
-
-        try:
-            times = psutil.cpu_times()
-        except (OSError, psutil.Error) as error:
-            return None, f"processor times cannot be read: {error}"
-        idle = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "nice", 0.0)
-        # What guests use is counted within user time already.
-        whole = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-        own = sum(os.times()[:2])
-        before, self._clocks = self._clocks, (whole, idle, own)
-        if before is None or whole <= before[0]:
+        found = waited(self._proc)
+        before, self._clocks = self._clocks, found
+        if found is None:
+            return None, "the kernel does not say how long threads wait for a processor"
+        if before is None:
             return None, "no time has passed since the last look"
-        passed = whole - before[0]
-        return min(max((passed - (idle - before[1]) - (own - before[2])) / passed, 0.0), 1.0), ""
+        ran, waits = (after - earlier for after, earlier in zip(found, before, strict=True))
+        if ran < 0 or waits < 0 or not ran + waits:  # a thread has ended, or nothing ran
+            return None, "nothing to tell since the last look"
+        return waits / (ran + waits), ""
+
+
+def waited(proc: Path) -> tuple[int, int] | None:
+    """Return how long this process's threads ran, and waited while they could have run: nanoseconds; None unknown."""
+    rows = [(_text(each) or "").split() for each in proc.glob("task/*/schedstat")]
+    known = [(int(row[0]), int(row[1])) for row in rows if len(row) == 3 and all(each.isdecimal() for each in row)]
+    return (sum(ran for ran, _ in known), sum(waits for _, waits in known)) if known else None
 
 
 def hottest_c(root: Path = SYS) -> tuple[float | None, str]:

@@ -38,7 +38,7 @@ from edgewise.forge.data.open import CALIBRATE, TEST, open_split
 from edgewise.forge.progress import Progress, Silent
 from edgewise.forge.seal.bom import bom
 from edgewise.forge.seal.card import card
-from edgewise.forge.seal.drift import margin_reference
+from edgewise.forge.seal.drift import references
 from edgewise.forge.seal.examine import Examiner
 from edgewise.forge.seal.golden import choose_inputs, golden_inputs, golden_outputs, tells_apart
 from edgewise.forge.seal.sources import FP32, Sources, SourceVariant, open_run
@@ -136,7 +136,14 @@ def _gather(sources: Sources, label: Label, *, work: Path, progress: Progress) -
         progress.start(f"golden outputs of {each.name}", None)
         name = unique_slug(each.name, [other.name for other in variants])
         variant, parts = _variant(
-            each, sources, name=name, feeds=feeds, split=split, examiner=examiner, task=task, work=work
+            each,
+            sources,
+            name=name,
+            feeds=feeds,
+            split=split,
+            examiner=examiner,
+            task=task,
+            work=work,
         )
         variants.append(variant)
         files |= parts
@@ -197,7 +204,9 @@ def _variant(
     if parted.weights:
         files[f"{folder}/{WEIGHTS}"] = parted.weights
     session = execute.load(graph, threads=given.threads)
-    drift = margin_reference(task, session, split, seed=given.seed)
+    reference = execute.load(sources.reference.file, threads=given.threads)
+    is_last = given.task.image.layout != "nchw" and isinstance(split, FileDataset)
+    drift = references(task, session, reference, split, last=is_last, seed=given.seed)
     is_chosen = each is sources.variants[0]
     verified = sources.verification if is_chosen else None
     figures, calibration = each.figures, VariantCalibration()
@@ -227,7 +236,7 @@ def _variant(
         verification=verified.verdict if verified is not None else None,
         calibration=calibration,
         golden=outputs,
-        drift=(drift,) if drift is not None else (),
+        drift=drift,
     )
     return variant, files
 

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgewise.contracts.outcome import OutcomeKind
+from edgewise.contracts.telemetry import LATENCY_MS
 from edgewise.device.governor.adaptive import SWITCHES, AdaptiveRuntime
 from edgewise.device.governor.decide import ENOUGH, Cause, Level
 from edgewise.device.governor.joining import Joined
@@ -32,16 +33,16 @@ def ready(folder: Path, name: str, times: float) -> Ready:
 
 
 class Clock:
-    """An item every 100 ms that takes `takes_ms`: looked at when it begins and when it is done."""
+    """An item every 100 ms that takes `takes_ms`: looked at when it begins, when it is done, and by the governor."""
 
     def __init__(self) -> None:
         self.takes_ms = 0.0
         self._looks = 0
 
     def __call__(self) -> int:
-        item, is_done = divmod(self._looks, 2)
+        item, look = divmod(self._looks, 3)
         self._looks += 1
-        return item * 10**8 + is_done * int(self.takes_ms * 1e6)
+        return item * 10**8 + bool(look) * int(self.takes_ms * 1e6)
 
 
 @pytest.fixture
@@ -86,10 +87,13 @@ def test_everything_of_a_variant_is_swapped_at_once(runtime: AdaptiveRuntime, cl
     # The state of the stream goes on: sums are 1, 2, 3, 4 whoever answers.
     assert seen == [("big", 10.0), ("big", 20.0), ("small", 300.0), ("small", 400.0)]
     assert runtime.ready is runtime.members[1]
-    outcomes = {name: counted.tally.drain() for name, counted in runtime.drain().items()}
-    assert outcomes["big"] == ({OutcomeKind.LOCAL: 2}, {})
-    assert outcomes["small"] == ({OutcomeKind.LOCAL_DEGRADED: 2}, {SWITCHES: 1, "governor.switch.late": 1})
-    assert {name: counted.latency.drain().count for name, counted in runtime.drain().items()} == {"big": 2, "small": 2}
+    found = runtime.report()
+    assert found["big"].outcomes == {OutcomeKind.LOCAL: 2}
+    assert found["big"].counters == {"energy.unavailable": 2}
+    assert found["small"].outcomes == {OutcomeKind.LOCAL_DEGRADED: 2}
+    assert found["small"].counters == {SWITCHES: 1, "governor.switch.late": 1, "energy.unavailable": 2}
+    assert {name: each.histograms[LATENCY_MS].count for name, each in found.items()} == {"big": 2, "small": 2}
+    assert not any(any(each) for each in runtime.report().values())
 
 
 def test_inputs_that_are_refused_say_nothing_about_lateness(runtime: AdaptiveRuntime, clock: Clock) -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from edgewise.device.governor.sensors import Sensors, battery_left, free_memory_mib, hottest_c, trip_c
+from edgewise.device.governor.sensors import (
+    PROC,
+    Sensors,
+    battery_left,
+    free_memory_mib,
+    hottest_c,
+    trip_c,
+    waited,
+)
 
 
 def drawn(root: Path, files: dict[str, str]) -> Path:
@@ -78,21 +86,33 @@ def test_a_control_groups_limit_is_less_than_the_systems_memory(tmp_path: Path) 
 
 
 def test_what_a_device_does_not_say_is_none_with_its_reason(tmp_path: Path) -> None:
-    found = Sensors(tmp_path).read()
+    found = Sensors(tmp_path, proc=tmp_path).read()
     assert (found.temperature_c, found.battery, found.load) == (None, None, None)
     assert [each.split(":")[0] for each in found.missing] == ["temperature", "battery", "load"]
     assert found.free_memory_mib is not None
 
 
-def test_load_is_that_of_the_others(tmp_path: Path) -> None:
-    sensors = Sensors(tmp_path)
-    sensors.read()
-    end = time.monotonic() + 0.2
+def test_load_is_the_share_of_time_spent_waiting(tmp_path: Path) -> None:
+    drawn(tmp_path, {"task/1/schedstat": "1000 500 7", "task/2/schedstat": "0 0 0", "task/3/schedstat": "no"})
+    sensors = Sensors(tmp_path, proc=tmp_path)
+    assert sensors.read().load is None
+    drawn(tmp_path, {"task/1/schedstat": "4000 1000 9", "task/2/schedstat": "0 500 1"})
+    assert sensors.read().load == 0.25
+    drawn(tmp_path, {"task/1/schedstat": "10 1000 9"})
+    found = sensors.read()
+    assert found.load is None
+    assert "load: nothing to tell since the last look" in found.missing
+
+
+def test_this_kernel_says_how_long_threads_wait() -> None:
+    before = waited(PROC)
+    end = time.monotonic() + 0.05
     while time.monotonic() < end:
         pass
-    load = sensors.read().load
-    assert load is not None
-    assert 0 <= load <= 1
+    after = waited(PROC)
+    if before is None or after is None:
+        pytest.skip("no scheduling statistics here")
+    assert after[0] > before[0]
 
 
 def test_the_thread_ends_with_its_sensors(tmp_path: Path) -> None:
