@@ -16,6 +16,7 @@ from edgewise.errors import OutputError
 
 EVIDENCE = "evidence.json"
 REPORT = "report.html"
+PROOF = "verification.html"
 STATE = ".edgewise"
 """What a killed run goes on from; it also marks a folder as a run's."""
 

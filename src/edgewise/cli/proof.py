@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgewise.cli.console import print_document, stderr_console, stdout_console, stdout_kept
-from edgewise.cli.output import STATE, claim
+from edgewise.cli.output import PROOF, STATE, claim
 from edgewise.cli.progress import drawn
 from edgewise.cli.verdict import print_verification
 from edgewise.contracts.budget import Verdict
@@ -18,7 +18,6 @@ from edgewise.forge.verify.given import Given
 from edgewise.forge.verify.open import Asked
 from edgewise.forge.verify.verify import verify, write_document
 
-PAGE = "verification.html"
 CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.UNKNOWN: 3}
 
 
@@ -36,7 +35,7 @@ def prove(
     if json:
         print_document(found)
     else:
-        places = [("report", output / PAGE), ("evidence", output / DOCUMENT)]
+        places = [("report", output / PROOF), ("evidence", output / DOCUMENT)]
         print_verification(found, stdout_console(), places=places)
     return CODES[found.verdict]
 
@@ -53,5 +52,5 @@ def proved(
     found = verify(given, asked, work=output / STATE / "model", baseline=baseline, progress=progress)
     progress.start("verification report", None)
     write_document(found.document, output)
-    write_verification(found.document, path=output / PAGE, pictures=found.pictures)
+    write_verification(found.document, path=output / PROOF, pictures=found.pictures)
     return found.document

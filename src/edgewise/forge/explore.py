@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -19,14 +19,14 @@ from edgewise.forge.graph import Graph
 from edgewise.forge.judge import Reference
 from edgewise.forge.judges import Judges
 from edgewise.forge.measure.latency import Plan as Latency
-from edgewise.forge.measure.latency import interleave, speedup
+from edgewise.forge.measure.latency import busy_clock, interleave, speedup
 from edgewise.forge.placement import Costs, Placement, predicted_us
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
 from edgewise.forge.regions import regions_of
 from edgewise.forge.search.bench import Bench, Trial
 from edgewise.forge.search.corrections import correct, smooth_products
-from edgewise.forge.search.options import Style, offered, placed, uniform
+from edgewise.forge.search.options import Style, direct, offered, placed, uniform
 from edgewise.forge.search.plan import SearchPlan
 from edgewise.forge.search.strategy import (
     Offers,
@@ -83,8 +83,12 @@ class Explorer:
         context: str,
         seed: int,
         progress: Progress,
+        settle: Callable[[], object] = lambda: None,
     ) -> None:
-        """`cache` holds this run's judgements, `costs` what was measured on this machine."""
+        """`settle` returns when nothing else of this run computes, and is called before times are taken.
+
+        `cache` holds this run's judgements, `costs` what was measured on this machine.
+        """
         self._prepared = prepared
         self._plan = plan
         self._judges = judges
@@ -94,12 +98,15 @@ class Explorer:
         self._context = context
         self._seed = seed
         self._progress = progress
+        self._settle = settle
 
     def explore(self) -> Explored:
         """Search. Failures of single candidates are among the trials."""
         prepared, plan = self._prepared, self._plan
         bench = self._equalised(self._bench(prepared.graph))
         offers = self._offers(bench)
+        if plan.direct and prepared.any_size:
+            offers = direct(bench.graph, bench.regions, offers)
         smooth = smooth_products(prepared, bench, offers, seed=self._seed, progress=self._progress)
         styles = [
             Style(
@@ -113,6 +120,7 @@ class Explorer:
             for method in plan.range_methods
         ]
         best, trials = screen(bench, offers, styles, self._progress)
+        self._settle()
         fp32 = self._profile(bench.graph.model.SerializeToString(deterministic=True), "fp32")
         profiles = {form: self._profile(bench.build(trial.recipe), form) for form, trial in best.items()}
         kept = undominated(bench.regions, offers, best, profiles)
@@ -128,7 +136,9 @@ class Explorer:
         for _ in range(plan.corrections):
             costs = self._corrected(bench, costs, styles[0], fp32)
         placements = self._placements(bench, offers, costs, base)
-        tried = judge_placements(bench, placements, styles_of(style, corrected=corrected), costs, self._progress)
+        tried = judge_placements(
+            bench, placements, styles_of(style, corrected=corrected, direct=plan.direct), costs, self._progress
+        )
         # What import folded alone may be worth more than any integers: fp32 is a candidate.
         folded = bench.try_all([placed({}, styles[0], name=FOLDED)])
         trials = [*trials, *tried, *folded]
@@ -293,7 +303,8 @@ class Explorer:
         sessions = {"fp32": prepared.runtime.load(self._fp32_model(), threads=prepared.threads)}
         sessions |= {str(at): prepared.runtime.load(model, threads=prepared.threads) for at, model in enumerate(models)}
         plan = Latency(rounds=_CORRECTING_ROUNDS, budget_s=_CORRECTING_SECONDS, seed=self._seed)
-        times = interleave(sessions, list(self.timing_feeds()), plan=plan)
+        busy = busy_clock(prepared.runtime.name, threads=prepared.threads)
+        times = interleave(sessions, list(self.timing_feeds()), plan=plan, busy=busy)
         return [speedup(times["fp32"], times[str(at)], seed=self._seed)[0] for at in range(len(models))]
 
     def _fp32_model(self) -> bytes:

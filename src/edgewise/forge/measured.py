@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -13,7 +15,8 @@ from edgewise.contracts.target import RuntimeName
 from edgewise.errors import EdgewiseError
 from edgewise.forge.cache import Cache, digest
 from edgewise.forge.measure.energy import measure_energy
-from edgewise.forge.measure.latency import Plan, interleave, speedup
+from edgewise.forge.measure.environment import cores
+from edgewise.forge.measure.latency import Plan, busy_clock, interleave, speedup
 from edgewise.forge.measure.memory import measure_memory
 from edgewise.forge.measure.size import size_mib
 from edgewise.forge.prepare import Prepared
@@ -81,6 +84,7 @@ def measure_latency(
             list(feeds),
             plan=Plan(rounds=_MOST_ROUNDS, budget_s=seconds, seed=seed),
             progress=lambda share: progress.advance(int(100 * share)),
+            busy=busy_clock(prepared.runtime.name, threads=prepared.threads),
         )
         found = {}
         for name, times in timings.items():
@@ -112,16 +116,49 @@ def with_latency(candidate: Candidate, latency: Latency) -> Candidate:
     )
 
 
-def with_footprint(
-    prepared: Prepared, each: Shortlisted, feeds: Sequence[Feeds], *, session: Session | None = None
-) -> Candidate:
-    """Return a candidate with size, peak memory and, given a session, energy per inference."""
-    candidate = each.candidate
+class Peaks:
+    """Peak memory of several files, each in a fresh process, at most one process a core.
+
+    What else runs meanwhile does not change a process's own memory: use it beside work that takes no times.
+    """
+
+    def __init__(self, prepared: Prepared, each: Sequence[tuple[Path, str]], feeds: Sequence[Feeds]) -> None:
+        """Start measuring `each` file on its runtime."""
+        few = [feeds[at] for at in range(min(_MEMORY_RUNS, len(feeds)))]
+        self._pool = ThreadPoolExecutor(max_workers=cores())
+        self._found = {
+            file: self._pool.submit(_peak_mib, file, few, name=name, threads=prepared.threads) for file, name in each
+        }
+
+    def mib(self, file: Path) -> float | None:
+        """Wait for the peak of a file; None where it could not be measured."""
+        return self._found[file].result()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """See close."""
+        self.close()
+
+    def close(self) -> None:
+        """Wait for what has begun."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _peak_mib(file: Path, feeds: Sequence[Feeds], *, name: str, threads: int) -> float | None:
     try:
-        name = RuntimeName(candidate.runtime)
-        peak = measure_memory(each.file, feeds[:_MEMORY_RUNS], runtime=name, threads=prepared.threads).peak_mib
+        return measure_memory(file, feeds, runtime=RuntimeName(name), threads=threads).peak_mib
     except EdgewiseError:
-        peak = None
+        return None
+
+
+def with_footprint(
+    prepared: Prepared, each: Shortlisted, feeds: Sequence[Feeds], *, peak: float | None, session: Session | None = None
+) -> Candidate:
+    """Return a candidate with size, peak memory (MiB, measured before) and, given a session, energy per inference."""
+    candidate = each.candidate
     energy, provenance = None, EnergyProvenance.UNAVAILABLE
     if session is not None and (available := find_meters(power=prepared.target.power)):
         found = measure_energy(session, list(feeds), available=available, seconds=_ENERGY_SECONDS)

@@ -31,7 +31,7 @@ from edgewise.forge.judge import HELD_INPUTS, Comparison, Reference, compare, re
 from edgewise.forge.judges import Assignment, Judges, LocalJudges, PoolJudges, RayJudges
 from edgewise.forge.kept import KEPT, write_kept
 from edgewise.forge.measure.environment import cores, environment
-from edgewise.forge.measured import Shortlisted, measure_latency, with_footprint, with_latency
+from edgewise.forge.measured import Peaks, Shortlisted, measure_latency, with_footprint, with_latency
 from edgewise.forge.prepare import SPREAD, Prepared, prepare
 from edgewise.forge.progress import Progress, Silent
 from edgewise.forge.search.choose import advice, choose, closest, tolerance, unbeaten
@@ -85,18 +85,20 @@ class _Job:
         started = time.monotonic()
         self._progress.start("import", None)
         work = self._output / ".edgewise" / "model"
-        prepared = prepare(self._project, base=self._base, work=work, test_samples=self._plan.test_samples)
+        prepared = prepare(self._project, base=self._base, work=work, plan=self._plan)
         self._lap("import", started)
         kept = RunProject(base=str(self._base.absolute()), project=self._project)
         write_atomically(self._output / "project.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
         search = time.monotonic()
-        self._progress.start("fp32 on the select split", len(prepared.select))
+        self._progress.start("fp32 on the select split", len(prepared.judged))
         # Workers of a cluster cannot read the files of this machine: all inputs travel with the reference.
         held = HELD_INPUTS if self._cluster is None else _SENT_INPUTS
         reference = refer(
-            prepared.task, prepared.fp32, prepared.select, held_inputs=held, report=self._progress.advance
+            prepared.task, prepared.fp32, prepared.judged, held_inputs=held, report=self._progress.advance
         )
         context = self._context(prepared)
+        original = prepared.imported.original
+        footprint = Peaks(prepared, [(original, prepared.runtime.name)], reference.feeds)
         judges = self._judges(prepared, reference)
         try:
             explorer = Explorer(
@@ -109,13 +111,15 @@ class _Job:
                 context=context,
                 seed=self._project.search.seed,
                 progress=self._progress,
+                settle=lambda: footprint.mib(original),
             )
             explored = explorer.explore()
         finally:
             judges.close()
+            footprint.close()
         self._lap("search", search)
         measuring = time.monotonic()
-        fp32, listed = self._measure(prepared, reference, explored, context)
+        fp32, listed = self._measure(prepared, reference, explored, context, fp32_mib=footprint.mib(original))
         self._lap("measure", measuring)
         final = time.monotonic()
         run = self._conclude(prepared, reference, explored, fp32, listed)
@@ -132,7 +136,7 @@ class _Job:
             __version__,
             prepared.imported.digest,
             prepared.calibrate.digest(),
-            prepared.select.digest(),
+            prepared.judged.digest(),
             f"{prepared.task.kind} {execute.name} {execute.version()} {prepared.threads} {self._project.search.seed}",
         )
 
@@ -156,7 +160,7 @@ class _Job:
         return PoolJudges(assignment, workers=workers)
 
     def _measure(
-        self, prepared: Prepared, reference: Reference, explored: Explored, context: str
+        self, prepared: Prepared, reference: Reference, explored: Explored, context: str, *, fp32_mib: float | None
     ) -> tuple[Candidate, list[Shortlisted]]:
         """Write and time the shortlist; return fp32 as a candidate, and the shortlist with its figures."""
         feeds = reference.feeds[:16]
@@ -192,22 +196,21 @@ class _Job:
             context=context,
             progress=self._progress,
         )
-        self._progress.start("memory, size and energy", len(measured) + 1)
-        fp32 = with_footprint(
-            prepared,
-            Shortlisted(candidate=with_latency(original, times), file=prepared.imported.original, digest="fp32"),
-            feeds,
-            session=prepared.fp32,
-        )
-        full = self._thorough or self._project.budget.peak_memory_mib is not None
+        self._progress.start("memory, size and energy", len(measured))
+        whole = Shortlisted(candidate=with_latency(original, times), file=prepared.imported.original, digest=FP32)
+        fp32 = with_footprint(prepared, whole, feeds, peak=fp32_mib, session=prepared.fp32)
+        if not self._thorough and self._project.budget.peak_memory_mib is None:
+            return fp32, measured  # only what is chosen gets a footprint, beside the final evidence
+        files = [(each.file, each.candidate.runtime) for each in measured]
         done = []
-        for count, each in enumerate(measured, 1):
-            candidate = each.candidate
-            if full and candidate.status is Status.MEASURED:
-                session = prepared.runtime.load(each.file, threads=prepared.threads)
-                candidate = with_footprint(prepared, each, feeds, session=session)
-            done.append(msgspec.structs.replace(each, candidate=candidate))
-            self._progress.advance(count + 1)
+        with Peaks(prepared, files, feeds) as peaks:
+            for count, each in enumerate(measured, 1):
+                candidate, peak = each.candidate, peaks.mib(each.file)
+                if candidate.status is Status.MEASURED:
+                    session = prepared.runtime.load(each.file, threads=prepared.threads)
+                    candidate = with_footprint(prepared, each, feeds, peak=peak, session=session)
+                done.append(msgspec.structs.replace(each, candidate=candidate))
+                self._progress.advance(count)
         return fp32, done
 
     def _conclude(
@@ -232,9 +235,15 @@ class _Job:
         ]
         best = next((each for each in listed if winner is not None and each.candidate.name == winner.name), None)
         file = best.file if best is not None else prepared.imported.original
-        comparison = self._test(prepared, file, winner)
+        lacking = [] if winner is None or winner.size_mib is not None else [(file, winner.runtime)]
+        with Peaks(prepared, lacking, reference.feeds) as peaks:
+            comparison = self._test(prepared, file, winner)
+            if winner is not None and lacking:
+                one = Shortlisted(candidate=winner, file=file, digest="")
+                session = prepared.runtime.load(file, threads=prepared.threads)
+                winner = with_footprint(prepared, one, reference.feeds[:4], peak=peaks.mib(file), session=session)
         reference_figures = self._reference(prepared, comparison, fp32)
-        chosen = self._chosen(prepared, comparison, winner, file) if winner is not None else None
+        chosen = self._chosen(comparison, winner, file) if winner is not None else None
         verdicts = judge(budget, chosen, reference_figures) if chosen else ()
         fits = chosen is not None and all(each.verdict is not Verdict.FAIL for each in verdicts)
         profile = self._profile_of(prepared, explored, reference, file) if best is not None else None
@@ -302,14 +311,8 @@ class _Job:
             figures |= accuracy_of(comparison.reference)
         return Figures(**{key: figures[key] for key in Figures.__struct_fields__})
 
-    def _chosen(self, prepared: Prepared, comparison: Comparison | None, winner: Candidate, file: Path) -> Chosen:
+    def _chosen(self, comparison: Comparison | None, winner: Candidate, file: Path) -> Chosen:
         """Return the winner's figures, those of accuracy on the test split where there is one."""
-        if winner.peak_memory_mib is None:
-            session = prepared.runtime.load(file, threads=prepared.threads)
-            feeds = [prepared.select[at].feeds for at in range(min(4, len(prepared.select)))]
-            winner = with_footprint(
-                prepared, Shortlisted(candidate=winner, file=file, digest=""), feeds, session=session
-            )
         figures = msgspec.structs.asdict(winner) | {"path": str(file)}
         if comparison is not None:
             figures |= accuracy_of(comparison.variant)

@@ -18,6 +18,7 @@ from edgewise.forge.data.split import Subset, at_most, split_pool
 from edgewise.forge.graph import Graph
 from edgewise.forge.importing.sandbox import Imported, import_model
 from edgewise.forge.regions import Region, regions_of
+from edgewise.forge.search.plan import SearchPlan
 from edgewise.forge.targets import load_target
 from edgewise.forge.tasks.base import Task
 from edgewise.forge.tasks.choose import choose_task
@@ -28,7 +29,6 @@ from edgewise.runtimes.base import Runtime, Session
 
 # Set aside from the calibration pool where the user gives no select split of their own.
 _SELECT_SHARE = 0.3
-_SELECT_MOST = 256
 ALL, SPREAD = "all", "spread"
 
 
@@ -47,10 +47,14 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     selection: str
     """How the calibration samples were taken from the pool: `all`, or `spread` (a seeded random part; ADR 8)."""
     select: Subset
+    judged: Subset
+    """What candidates are judged on: the select split, filled up from the pool where it is small."""
     test: Labelled | None
     notes: tuple[str, ...]
     """What import changed in the model."""
     warnings: tuple[str, ...]
+    any_size: bool = True
+    """Whether the budget leaves the size of the file open."""
 
     @property
     def threads(self) -> int:
@@ -58,10 +62,10 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         return self.target.threads
 
 
-def prepare(project: Project, *, base: Path, work: Path, test_samples: int | None = None) -> Prepared:
+def prepare(project: Project, *, base: Path, work: Path, plan: SearchPlan) -> Prepared:
     """Read and check everything. Raises InputError where something cannot be used.
 
-    `test_samples` keeps at most so many samples of the test split, spread over it.
+    `plan` says how many samples of each split are kept at most, spread over it.
     """
     target = _target(project)
     execute = runtime(target.runtimes[0])
@@ -85,8 +89,9 @@ def prepare(project: Project, *, base: Path, work: Path, test_samples: int | Non
         for split in (pool, test):
             if split is not None and split.targets is not None:
                 check_labels(split, classes=task.classes)
-    calibrate, select, selection = _splits(project, pool, base=base, session=fp32)
-    shared = leakage(pool, test) if test is not None else None
+    calibrate, select, judged, selection = _splits(project, pool, base=base, session=fp32, plan=plan)
+    final = _part(test, plan.test_samples, seed=project.search.seed)
+    shared = leakage(pool, final) if final is not None else None
     told = getattr(task, "note", "")
     return Prepared(
         imported=imported,
@@ -99,8 +104,10 @@ def prepare(project: Project, *, base: Path, work: Path, test_samples: int | Non
         calibrate=calibrate,
         selection=selection,
         select=select,
-        test=_part(test, test_samples, seed=project.search.seed),
+        judged=judged,
+        test=final,
         notes=imported.notes,
+        any_size=project.budget.size_mib is None,
         warnings=tuple(
             dict.fromkeys(filter(None, (told, shared, *pool.warnings, *(test.warnings if test is not None else ()))))
         ),
@@ -124,8 +131,14 @@ def _opened(split: str, config: TaskConfig, session: Session, base: Path) -> Lab
     return found
 
 
-def _splits(project: Project, pool: Labelled, *, base: Path, session: Session) -> tuple[Subset, Subset, str]:
-    """Return the calibration samples and the select split, apart from one another, and how the former were taken."""
+def _splits(
+    project: Project, pool: Labelled, *, base: Path, session: Session, plan: SearchPlan
+) -> tuple[Subset, Subset, Subset, str]:
+    """Return calibration samples and select split (apart), what to judge on, and how the first were taken.
+
+    A select split of the user's own is judged on alone. One set aside here may be too small to tell candidates
+    apart: then samples that ranges were fitted to help, which by measurement flatters no method over another.
+    """
     config, seed = project.task, project.search.seed
     group = _group(pool)
     select = open_split(SELECT, config=config, inputs=session.inputs, folder=base)
@@ -136,9 +149,14 @@ def _splits(project: Project, pool: Labelled, *, base: Path, session: Session) -
     else:
         mine, aside = split_pool(len(pool), share=_SELECT_SHARE, seed=seed, group=group)
         select = pool
+    aside = at_most(aside, plan.select_samples, seed=seed, group=group)
+    judged = aside
+    if select is pool and len(aside) < plan.judged_samples and len(pool) > 1:
+        judged = (*aside, *at_most(mine, plan.judged_samples - len(aside), seed=seed, group=group))
     return (
         Subset(pool, at_most(mine, config.samples, seed=seed, group=group)),
-        Subset(select, at_most(aside, _SELECT_MOST, seed=seed, group=group)),
+        Subset(select, aside),
+        Subset(select, judged),
         ALL if len(mine) <= config.samples else SPREAD,
     )
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from edgewise.errors import DataError
-from edgewise.forge.measure.latency import Plan, Timings, interleave, speedup
+from edgewise.forge.measure.latency import Plan, Timings, busy_clock, interleave, speedup
 from tests.unit.measure.clocks import FEEDS, Machine
 
 MS = 1_000_000
@@ -154,3 +155,26 @@ def test_nothing_to_time_is_refused() -> None:
         interleave({}, FEEDS, plan=SLOW)
     with pytest.raises(DataError):
         interleave({"a": Machine().session("a", lambda _: 1)}, [], plan=SLOW)
+
+
+def test_a_speed_up_is_of_the_time_worked_where_that_is_known() -> None:
+    """Another program takes the core away during most of the variant's turns: only the wall clock sees that."""
+    machine, busy = Machine(), [0]
+
+    def cost(own_ms: int, waits_ms: int) -> Callable[[int], int]:
+        def passing(_: int) -> int:
+            busy[0] += own_ms * MS
+            return (own_ms + waits_ms) * MS
+
+        return passing
+
+    sessions = {"fp32": machine.session("fp32", cost(6, 0)), "int8": machine.session("int8", cost(3, 9))}
+    timings = interleave(sessions, FEEDS, plan=SLOW, clock=machine.clock, busy=lambda: busy[0])
+    assert timings["int8"].p50_ms == 12.0
+    assert speedup(timings["fp32"], timings["int8"])[0] == 2.0
+
+
+def test_only_a_runtime_that_works_in_the_calling_thread_is_timed_by_it() -> None:
+    assert busy_clock("onnxruntime", threads=1) is not None
+    assert busy_clock("onnxruntime", threads=2) is None
+    assert busy_clock("openvino", threads=1) is None

@@ -54,8 +54,9 @@ def ask(child: Path, question: Question, *, environment: Mapping[str, str], time
     path = os.pathsep.join([str(_SOURCES), *([inherited] if inherited else [])])
     with (
         (folder / _STDERR).open("wb") as errors,
-        # -P keeps the folder of the file off the path. A session of its own: no Ctrl-C of the
-        # terminal reaches it, and what it starts ends with it.
+        # -P keeps the folder of the file off the path. A process group of its own: no Ctrl-C of the
+        # terminal reaches it, and what it starts ends with it. (A session of its own would also take it out
+        # of the parent's share of a busy machine, where Linux groups processes by session.)
         subprocess.Popen(
             [sys.executable, "-P", str(child)],
             stdin=subprocess.PIPE,
@@ -63,7 +64,7 @@ def ask(child: Path, question: Question, *, environment: Mapping[str, str], time
             stderr=errors,
             cwd=folder,
             env={**environment, "PYTHONPATH": path},
-            start_new_session=True,
+            process_group=0,
         ) as process,
     ):
         try:

@@ -2,7 +2,9 @@
 
 Comparing two models that were timed one after the other measures the machine's mood. Here the
 sessions take turns within a round, in an order that rotates, and a speed-up is the median over
-rounds of the ratio *within* a round.
+rounds of the ratio *within* a round. Where inference runs in the calling thread alone, the ratio is of
+that thread's processor time, which other programs on a busy machine do not stretch by taking the
+core away; latencies are always of the wall clock.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import msgspec
 import numpy as np
 
 from edgewise.contracts.evidence import Interval
+from edgewise.contracts.target import RuntimeName
 from edgewise.contracts.units import NS_PER_MS
 from edgewise.errors import DataError
 from edgewise.numerics.statistics import median_ratio_interval
@@ -44,6 +47,8 @@ class Timings(msgspec.Struct, frozen=True):
 
     samples_ms: tuple[float, ...]
     repeats: int = 1
+    busy_ms: tuple[float, ...] = ()
+    """Processor time of the calling thread, sample by sample; empty where that is not all of the work."""
 
     @property
     def p50_ms(self) -> float:
@@ -93,12 +98,14 @@ def interleave(
     plan: Plan,
     progress: Progress | None = None,
     clock: Clock = time.perf_counter_ns,
+    busy: Clock | None = None,
 ) -> dict[str, Timings]:
     """Time all sessions in turns; the first is the reference that the others are compared with.
 
     Round r runs sample r of `feeds` (taken in turn) on every session, in a seeded order that rotates
     by one each round. Sessions faster than 2 ms run once untimed before their turn: a neighbour's
     weights have just filled the caches, which on the device nobody does. Garbage collection is off.
+    `busy` (see `busy_clock`) is read beside the clock, for speed-ups.
     Raises DataError where there is nothing to run.
     """
     if not sessions or not feeds:
@@ -106,6 +113,7 @@ def interleave(
     names = list(sessions)
     order = [names[index] for index in np.random.default_rng(plan.seed).permutation(len(names))]
     samples: dict[str, list[float]] = {name: [] for name in names}
+    worked: dict[str, list[float]] = {name: [] for name in names} if busy is not None else {}
     with _garbage_collection_off():
         begin = clock()
         typical_ns = {name: _warm_up(sessions[name], feeds, plan.warmup, clock) for name in names}
@@ -116,16 +124,24 @@ def interleave(
                 session = sessions[name]
                 if typical_ns[name] < _SETTLE_BELOW_NS:
                     session.run(feed)
+                before = busy() if busy is not None else 0
                 samples[name].append(_time(session, feed, repeats, clock) / NS_PER_MS)
+                if busy is not None:
+                    worked[name].append((busy() - before) / repeats / NS_PER_MS)
             done = index + 1
             spent = (clock() - begin) / 1e9 / max(plan.budget_s, 1e-9)
             if progress is not None:
                 progress(min(1.0, max(done / plan.rounds, spent)))
-            if done >= plan.least and (spent >= 1 or _precise(samples, names, done, plan)):
+            if done >= plan.least and (spent >= 1 or _precise(worked or samples, names, done, plan)):
                 break
     if progress is not None:
         progress(1.0)
-    return {name: Timings(tuple(samples[name]), repeats) for name in names}
+    return {name: Timings(tuple(samples[name]), repeats, tuple(worked.get(name, ()))) for name in names}
+
+
+def busy_clock(runtime: str, *, threads: int) -> Clock | None:
+    """Return the clock of the calling thread's processor time where a runtime works in no other thread."""
+    return time.thread_time_ns if runtime == RuntimeName.ONNXRUNTIME and threads == 1 else None
 
 
 def speedup(reference: Timings, variant: Timings, *, seed: int = 0) -> tuple[float, Interval]:
@@ -134,7 +150,9 @@ def speedup(reference: Timings, variant: Timings, *, seed: int = 0) -> tuple[flo
     Both must come from the same call of `interleave`: sample r of one is divided by sample r of the
     other. Above 1 the variant is faster.
     """
-    return _median_ratio(reference.samples_ms, variant.samples_ms, np.random.default_rng(seed), _RESAMPLES)
+    both = bool(reference.busy_ms and variant.busy_ms)
+    mine, theirs = (each.busy_ms if both else each.samples_ms for each in (variant, reference))
+    return _median_ratio(theirs, mine, np.random.default_rng(seed), _RESAMPLES)
 
 
 def _median_ratio(

@@ -11,6 +11,7 @@ from edgewise.contracts.target import Target
 from edgewise.forge.graph import Graph
 from edgewise.forge.regions import Kind, Region
 
+Offers = dict[str, tuple[Format, ...]]
 STATIC = (Format.INT8_STATIC, Format.INT16_STATIC)
 WEIGHT_ONLY = (Format.INT8_WEIGHT, Format.INT4_WEIGHT)
 _BLOCK = {Format.INT8_WEIGHT: 128, Format.INT4_WEIGHT: 32}
@@ -42,6 +43,24 @@ def offered(graph: Graph, regions: tuple[Region, ...], target: Target) -> dict[s
         for region in regions
         if _worth_it(graph, region)
     }
+
+
+def direct(graph: Graph, regions: tuple[Region, ...], offers: Mapping[str, tuple[Format, ...]]) -> Offers:
+    """Return the one integer format of each region that is most often right; all offers where there is none.
+
+    Everything takes static int8 where it can, unless most weights are those of products: then the model is a
+    transformer or of its kind, whose outliers a fixed range would cut, and products take dynamic int8.
+    """
+    weights = [(region.kind is Kind.CONV, graph.constants[region.weight].size) for region in regions if region.weight]
+    convolutional = sum(size if conv else -size for conv, size in weights) >= 0
+    kept: Offers = {}
+    for region in regions:
+        static = convolutional or region.kind is Kind.CONV
+        wanted = (Format.INT8_STATIC, Format.INT8_DYNAMIC) if static else (Format.INT8_DYNAMIC,)
+        first = next((form for form in wanted if form in offers.get(region.name, ())), None)
+        if first is not None:
+            kept[region.name] = (first,)
+    return kept if has_weights(regions, kept) else dict(offers)
 
 
 def uniform(

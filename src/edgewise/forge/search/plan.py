@@ -28,6 +28,12 @@ class SearchPlan(Value, kw_only=True):
     """How often measured times correct the cost model and the sweep is repeated."""
     tolerance: float
     """How many times the task's own tolerance a variant may diverge where the budget limits no accuracy."""
+    select_samples: int = 256
+    """Candidates are judged on at most so many samples."""
+    judged_samples: int = 192
+    """A smaller select split that edgewise set aside itself is filled up to so many from the rest of the pool."""
+    direct: bool = False
+    """Look at one integer format for each region and one correction only, unless the budget limits the size."""
     test_samples: int | None = None
     """The final evidence is of at most so many samples, spread over the test split; None takes all of it."""
 
@@ -45,7 +51,10 @@ PLANS = {
         measure_seconds=0.6,
         corrections=0,
         tolerance=8.0,
-        test_samples=300,
+        select_samples=48,
+        judged_samples=48,
+        direct=True,
+        test_samples=128,
     ),
     Effort.DEFAULT: SearchPlan(
         calibration_samples=512,

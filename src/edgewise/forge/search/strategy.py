@@ -40,6 +40,9 @@ _LEAST_US = 1.0
 _WORTH_IT = 0.985
 # What another rounding or bias correction may gain: a placement further behind a faster one is not worth them.
 _STYLE_GAIN = 1.2
+# So many placements, the fastest, are tried in every style; the others in the half of them that did better there.
+_TAUGHT = 3
+_FEW_STYLES = 2
 # A format this little slower than another, and closer to fp32, makes the other not worth offering.
 _AS_FAST = 1.15
 
@@ -279,10 +282,12 @@ def _spread(placements: list[Placement], noise: Sequence[float], count: int) -> 
     return kept[:count]
 
 
-def styles_of(base: Style, *, corrected: bool) -> list[tuple[str, Style]]:
-    """Return the corrections to try on a placement: biases, rounding, both."""
+def styles_of(base: Style, *, corrected: bool, direct: bool = False) -> list[tuple[str, Style]]:
+    """Return the corrections to try on a placement: biases, rounding, both; `direct` only the rounding."""
     if not corrected:
         return [("", base)]
+    if direct:
+        return [("gptq", msgspec.structs.replace(base, rounding=Rounding.GPTQ))]
     return [
         (
             " ".join(filter(None, ("gptq" if rounding is Rounding.GPTQ else "", "bc" if bias else ""))),
@@ -307,13 +312,28 @@ def judge_placements(
     recipes = [placed(placement, first[1], name=f"{name} {first[0]}".strip()) for name, placement in placements]
     progress.start("place", len(recipes))
     trials = bench.try_all(recipes, report=progress.advance)
-    more = [
-        placed(placement, style, name=f"{name} {label}".strip())
-        for name, placement in _worth_styles(bench, placements, trials, costs)
-        for label, style in others
-    ]
-    progress.start("correct", len(more))
-    return [*trials, *bench.try_all(more, report=progress.advance)]
+    worth = _worth_styles(bench, placements, trials, costs)
+    tried, wanted = list(trials), others
+    for group in (worth[:_TAUGHT], worth[_TAUGHT:]):
+        more = [
+            placed(placement, style, name=f"{name} {label}".strip())
+            for name, placement in group
+            for label, style in wanted
+        ]
+        progress.start("correct", len(more))
+        found = bench.try_all(more, report=progress.advance)
+        tried += found
+        wanted = better_styles(wanted, found)
+    return tried
+
+
+def better_styles(styles: Sequence[tuple[str, Style]], found: Sequence[Trial]) -> list[tuple[str, Style]]:
+    """Return the better half of the styles by their trials, which are one placement after the other."""
+    if len(styles) < _FEW_STYLES or not found:
+        return list(styles)
+    each = [sum(trial.divergence for trial in found[at :: len(styles)]) for at in range(len(styles))]
+    order = sorted(range(len(styles)), key=lambda at: each[at])
+    return [styles[at] for at in sorted(order[: len(styles) // 2])]
 
 
 def _worth_styles(
