@@ -28,6 +28,7 @@ class Run:
     size_mib: float | None = None
     # From meter.py: the whole process, imports included.
     wall_seconds: float | None = None
+    cpu_seconds: float | None = None
     peak_rss_mib: float | None = None
     peak_tree_mib: float | None = None
     # From score.py and speed.py.
@@ -44,7 +45,7 @@ class Run:
 
     def cost(self, metered: dict[str, Any]) -> None:
         """Take over what meter.py found."""
-        self.wall_seconds = metered["wall_seconds"]
+        self.wall_seconds, self.cpu_seconds = metered["wall_seconds"], metered["cpu_seconds"]
         self.peak_rss_mib, self.peak_tree_mib = metered["peak_rss_mib"], metered["peak_tree_mib"]
 
     def made(self, model: Path) -> None:

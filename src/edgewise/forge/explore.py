@@ -48,6 +48,8 @@ from edgewise.forge.tasks.base import Feeds
 FOLDED = "fp32 folded"
 # So few regions of a further format are judged one by one too.
 _CHEAP_UNITS = 4
+# Formats, ranges and equalisation are compared on so many samples: what they differ by is large.
+_SCREENING = 64
 # The cost model is corrected with so many placements, timed for so long.
 _CORRECTING = 8
 _CORRECTING_ROUNDS = 400
@@ -119,7 +121,7 @@ class Explorer:
             )
             for method in plan.range_methods
         ]
-        best, trials = screen(bench, offers, styles, self._progress)
+        best, screened = screen(bench, offers, styles, self._positions(_SCREENING), self._progress)
         self._settle()
         fp32 = self._profile(bench.graph.model.SerializeToString(deterministic=True), "fp32")
         profiles = {form: self._profile(bench.build(trial.recipe), form) for form, trial in best.items()}
@@ -141,10 +143,12 @@ class Explorer:
         )
         # What import folded alone may be worth more than any integers: fp32 is a candidate.
         folded = bench.try_all([placed({}, styles[0], name=FOLDED)])
-        trials = [*trials, *tried, *folded]
+        judged = [*tried, *folded]
+        trials = [*screened, *judged]
         return Explored(
             trials=tuple(trials),
-            predicted_us=tuple(self._predict(costs, trial) for trial in trials),
+            # What was screened was judged on fewer samples: it is shown, and not compared with the others.
+            predicted_us=(*(None for _ in screened), *(self._predict(costs, trial) for trial in judged)),
             fp32=fp32,
             profiles=profiles,
             sensitivity={form: tuple(rows) for form, rows in found.items()},
@@ -166,7 +170,8 @@ class Explorer:
         graph = Graph(equalised(plain.graph, classes, peaks, alpha=_EQUALISE_ALPHA))
         scaled = self._bench(graph, equalised=True)
         recipe = uniform(plain.regions, offers, Format.INT8_STATIC, Style(signs=prepared.target.signs), name="equalise")
-        trials = [bench.try_all([recipe])[0] for bench in (plain, scaled)]
+        positions = self._positions(_SCREENING)
+        trials = [bench.try_all([recipe], positions=positions)[0] for bench in (plain, scaled)]
         return scaled if trials[1].divergence < trials[0].divergence else plain
 
     def _offers(self, bench: Bench) -> Offers:
@@ -248,9 +253,9 @@ class Explorer:
                 found[form] = scaled(found[main], by=by, offers=offers, form=form)
         return found
 
-    def _positions(self) -> tuple[int, ...]:
-        """Return the samples that single regions are judged on, spread over the select split."""
-        count = min(self._plan.sensitivity_samples, len(self._reference.feeds))
+    def _positions(self, most: int | None = None) -> tuple[int, ...]:
+        """Return samples spread over those judged on: those for single regions, or `most`."""
+        count = min(self._plan.sensitivity_samples if most is None else most, len(self._reference.feeds))
         spread = np.linspace(0, len(self._reference.feeds) - 1, count).round().astype(int)
         return tuple(dict.fromkeys(spread.tolist()))
 

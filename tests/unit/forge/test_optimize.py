@@ -35,6 +35,10 @@ from tests.unit.forge.children import ROOT, demo_project, quick_plan, small_demo
 pytestmark = pytest.mark.slow
 
 
+ROOMY = Budget(size_mib=64.0)
+"""A limit on size has the fast effort look at all formats."""
+
+
 class Spy:
     """A test split that notes the phase in which each of its samples is read."""
 
@@ -247,7 +251,7 @@ def test_a_candidate_that_fails_appears_with_its_reason(
         return lower(graph, regions, recipe, parameters)
 
     monkeypatch.setattr(workbench, "lower", broken)
-    run = fast(place, tmp_path)
+    run = fast(place, tmp_path, budget=ROOMY)
     failed = [each for each in run.candidates if each.status is Status.FAILED]
     assert failed
     assert {each.reason for each in failed} == {"injected: no such kernel"}
@@ -265,7 +269,7 @@ def test_a_static_format_that_fails_leaves_the_others(
         return lower(graph, regions, recipe, parameters)
 
     monkeypatch.setattr(workbench, "lower", broken)
-    run = fast(place, tmp_path)
+    run = fast(place, tmp_path, budget=ROOMY)
     assert run.chosen is not None
     assert not run.chosen.recipe.regions
     assert sum(each.status is Status.FAILED for each in run.candidates) >= 3

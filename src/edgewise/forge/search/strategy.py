@@ -41,16 +41,16 @@ _WORTH_IT = 0.985
 # What another rounding or bias correction may gain: a placement further behind a faster one is not worth them.
 _STYLE_GAIN = 1.2
 # So many placements, the fastest, are tried in every style; the others in the half of them that did better there.
-_TAUGHT = 3
+_TAUGHT = 2
 _FEW_STYLES = 2
 # A format this little slower than another, and closer to fp32, makes the other not worth offering.
 _AS_FAST = 1.15
 
 
 def screen(
-    bench: Bench, offers: Offers, styles: Sequence[Style], progress: Progress
+    bench: Bench, offers: Offers, styles: Sequence[Style], positions: Sequence[int], progress: Progress
 ) -> tuple[dict[Format, Trial], list[Trial]]:
-    """Judge every format everywhere it is offered, static ones in several styles.
+    """Judge every format everywhere it is offered, static ones in several styles, on some samples.
 
     Returns the best trial by format, and all trials.
     """
@@ -64,7 +64,7 @@ def screen(
             plain = msgspec.structs.replace(styles[0], smooth={})
             recipes.append((form, uniform(bench.regions, offers, form, plain, name=f"all {form} unsmoothed")))
     progress.start("screen formats and ranges", len(recipes))
-    trials = bench.try_all([recipe for _, recipe in recipes], report=progress.advance)
+    trials = bench.try_all([recipe for _, recipe in recipes], positions=positions, report=progress.advance)
     best: dict[Format, Trial] = {}
     for (form, _), trial in zip(recipes, trials, strict=True):
         if trial.judgement is not None and (form not in best or trial.divergence < best[form].divergence):
