@@ -32,7 +32,7 @@ from edgewise.forge.judges import Assignment, Judges, LocalJudges, PoolJudges, R
 from edgewise.forge.kept import KEPT, write_kept
 from edgewise.forge.measure.environment import cores, environment
 from edgewise.forge.measured import Peaks, Shortlisted, measure_latency, with_footprint, with_latency
-from edgewise.forge.prepare import SPREAD, Prepared, prepare
+from edgewise.forge.prepare import SPREAD, Limits, Prepared, prepare
 from edgewise.forge.progress import Progress, Silent
 from edgewise.forge.search.choose import advice, choose, closest, tolerance, unbeaten
 from edgewise.forge.search.plan import PLANS, SearchPlan
@@ -85,7 +85,9 @@ class _Job:
         started = time.monotonic()
         self._progress.start("import", None)
         work = self._output / ".edgewise" / "model"
-        prepared = prepare(self._project, base=self._base, work=work, plan=self._plan)
+        plan = self._plan
+        limits = Limits(plan.select_samples, plan.judged_samples, plan.test_samples)
+        prepared = prepare(self._project, base=self._base, work=work, limits=limits)
         self._lap("import", started)
         kept = RunProject(base=str(self._base.absolute()), project=self._project)
         write_atomically(self._output / "project.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))

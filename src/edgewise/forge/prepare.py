@@ -18,7 +18,6 @@ from edgewise.forge.data.split import Subset, at_most, split_pool
 from edgewise.forge.graph import Graph
 from edgewise.forge.importing.sandbox import Imported, import_model
 from edgewise.forge.regions import Region, regions_of
-from edgewise.forge.search.plan import SearchPlan
 from edgewise.forge.targets import load_target
 from edgewise.forge.tasks.base import Task
 from edgewise.forge.tasks.choose import choose_task
@@ -30,6 +29,16 @@ from edgewise.runtimes.base import Runtime, Session
 # Set aside from the calibration pool where the user gives no select split of their own.
 _SELECT_SHARE = 0.3
 ALL, SPREAD = "all", "spread"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How many samples of each split are kept at most, spread over it."""
+
+    select: int
+    judged: int
+    """A smaller select split that was set aside here is filled up to so many from the rest of the pool."""
+    test: int | None
+    """None keeps all."""
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +71,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         return self.target.threads
 
 
-def prepare(project: Project, *, base: Path, work: Path, plan: SearchPlan) -> Prepared:
-    """Read and check everything. Raises InputError where something cannot be used.
-
-    `plan` says how many samples of each split are kept at most, spread over it.
-    """
+def prepare(project: Project, *, base: Path, work: Path, limits: Limits) -> Prepared:
+    """Read and check everything. Raises InputError where something cannot be used."""
     target = _target(project)
     execute = runtime(target.runtimes[0])
     imported = import_model(project.model.path, base=base, inputs=project.model.inputs, work=work)
@@ -89,8 +95,8 @@ def prepare(project: Project, *, base: Path, work: Path, plan: SearchPlan) -> Pr
         for split in (pool, test):
             if split is not None and split.targets is not None:
                 check_labels(split, classes=task.classes)
-    calibrate, select, judged, selection = _splits(project, pool, base=base, session=fp32, plan=plan)
-    final = _part(test, plan.test_samples, seed=project.search.seed)
+    calibrate, select, judged, selection = _splits(project, pool, base=base, session=fp32, limits=limits)
+    final = _part(test, limits.test, seed=project.search.seed)
     shared = leakage(pool, final) if final is not None else None
     told = getattr(task, "note", "")
     return Prepared(
@@ -132,7 +138,7 @@ def _opened(split: str, config: TaskConfig, session: Session, base: Path) -> Lab
 
 
 def _splits(
-    project: Project, pool: Labelled, *, base: Path, session: Session, plan: SearchPlan
+    project: Project, pool: Labelled, *, base: Path, session: Session, limits: Limits
 ) -> tuple[Subset, Subset, Subset, str]:
     """Return calibration samples and select split (apart), what to judge on, and how the first were taken.
 
@@ -149,10 +155,10 @@ def _splits(
     else:
         mine, aside = split_pool(len(pool), share=_SELECT_SHARE, seed=seed, group=group)
         select = pool
-    aside = at_most(aside, plan.select_samples, seed=seed, group=group)
+    aside = at_most(aside, limits.select, seed=seed, group=group)
     judged = aside
-    if select is pool and len(aside) < plan.judged_samples and len(pool) > 1:
-        judged = (*aside, *at_most(mine, plan.judged_samples - len(aside), seed=seed, group=group))
+    if select is pool and len(aside) < limits.judged and len(pool) > 1:
+        judged = (*aside, *at_most(mine, limits.judged - len(aside), seed=seed, group=group))
     return (
         Subset(pool, at_most(mine, config.samples, seed=seed, group=group)),
         Subset(select, aside),

@@ -12,16 +12,13 @@ from edgewise.contracts.project import Effort
 from edgewise.contracts.recipe import Format, Recipe, Rounding
 from edgewise.forge.graph import Graph
 from edgewise.forge.judge import Judgement
-from edgewise.forge.prepare import Prepared, prepare
+from edgewise.forge.prepare import Limits, Prepared, prepare
 from edgewise.forge.regions import regions_of
 from edgewise.forge.search.bench import Trial
 from edgewise.forge.search.options import Style, direct
-from edgewise.forge.search.plan import PLANS
 from edgewise.forge.search.strategy import better_styles, styles_of
 from tests.unit.forge.children import demo_project, small_demo
 from tests.unit.forge.nets import conv_chain, products
-
-PLAN = PLANS[Effort.DEFAULT]
 
 
 def directly(model: onnx.ModelProto) -> set[tuple[Format, ...]]:
@@ -80,8 +77,7 @@ def prepared(place: Path, work: Path, *, judged: int, select: str | None = None)
     project = demo_project(Effort.DEFAULT)
     if select is not None:
         project = msgspec.structs.replace(project, task=msgspec.structs.replace(project.task, select=select))
-    plan = msgspec.structs.replace(PLAN, judged_samples=judged, test_samples=50)
-    return prepare(project, base=place, work=work, plan=plan)
+    return prepare(project, base=place, work=work, limits=Limits(select=256, judged=judged, test=50))
 
 
 def test_a_small_select_split_is_filled_up_from_the_pool(place: Path, tmp_path: Path) -> None:
