@@ -137,6 +137,12 @@ def serve(
     trusted_root: Annotated[
         Path, typer.Option(metavar="FILE", help="The root that `edgewise repo init` wrote.")
     ] = Path("trusted-root.json"),
+    otlp: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Sends telemetry on to an OpenTelemetry collector: http://HOST:4318/v1/metrics."
+        ),
+    ] = None,
     tick: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.01, max=60, help="How often rollouts and telemetry move on.")
     ] = 2.0,
@@ -156,6 +162,7 @@ def serve(
                 poll_interval_s=poll_interval,
                 poll_jitter=poll_jitter,
                 tick_s=tick,
+                otlp=otlp,
                 trusted=trusted,
                 keys=online,
                 trusted_root=trusted_root,

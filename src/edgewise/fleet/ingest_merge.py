@@ -14,13 +14,13 @@ import msgspec
 
 from edgewise.contracts.telemetry import Envelope, decode_envelope
 from edgewise.errors import TelemetryError
-from edgewise.fleet.ingest_totals import Totals, add, totals_of
-from edgewise.fleet.store import telemetry
+from edgewise.fleet.ingest_totals import SERIES_MS, Totals, add, totals_of
+from edgewise.fleet.push import request_of
+from edgewise.fleet.store import outbound, telemetry
 from edgewise.fleet.store.database import Database
 from edgewise.fleet.store.telemetry import Cell, CellKey, Received, SeriesKey
 
 DAY_MS = 24 * 3_600_000
-SERIES_MS = 5 * 60_000
 MOST_ROWS = 500
 
 
@@ -42,8 +42,11 @@ class Sums(msgspec.Struct, kw_only=True):
     """Envelopes that could not be added, and why."""
 
 
-async def merge_some(database: Database) -> int | None:
-    """Merge a batch; return how many envelopes it was, or None where another process is at it."""
+async def merge_some(database: Database, *, send_on: bool = False) -> int | None:
+    """Merge a batch; return how many envelopes it was, or None where another process is at it.
+
+    `send_on` also keeps what was added as a request for a collector.
+    """
     async with database.lead("merge") as connection:
         if connection is None:
             return None
@@ -58,6 +61,8 @@ async def merge_some(database: Database) -> int | None:
         await telemetry.write_cells(database, connection, sums.cells)
         await telemetry.write_series(database, connection, sums.series)
         await telemetry.mark_merged(connection, rows, sums.faults)
+        if send_on and len(sums.faults) < len(rows):
+            await outbound.add(connection, await asyncio.to_thread(added_request, placed, sums.faults))
     return len(rows)
 
 
@@ -95,6 +100,16 @@ def place(row: Received, envelope: Envelope, starts: Sequence[int]) -> Placed:
             row.product, began_ms - began_ms % SERIES_MS, envelope.release, envelope.variant, envelope.device_class
         ),
     )
+
+
+def added_request(placed: Sequence[Placed], faults: Mapping[Received, str]) -> bytes:
+    """Return a request with what a batch adds to each series."""
+    added: dict[SeriesKey, Totals] = {}
+    for each in placed:
+        if each.row not in faults:
+            own = totals_of(each.envelope)
+            added[each.series] = add(added[each.series], own) if each.series in added else own
+    return request_of(sorted(added.items()))
 
 
 def add_all(placed: Sequence[Placed], sums: Sums) -> Sums:

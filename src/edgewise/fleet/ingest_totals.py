@@ -12,6 +12,8 @@ from edgewise.contracts.telemetry import Envelope, Sketch
 
 OUTCOME = "outcome."
 """Outcomes are counters of this prefix."""
+SERIES_MS = 5 * 60_000
+"""The time that one row of a series is of."""
 
 
 class Totals(Value, kw_only=True):

@@ -15,6 +15,7 @@ from edgewise.fleet.conduct import advance
 from edgewise.fleet.deltas import make_awaited
 from edgewise.fleet.direct import deciding
 from edgewise.fleet.ingest_merge import MOST_ROWS, merge_some
+from edgewise.fleet.push import push
 from edgewise.fleet.store import devices, rollouts, telemetry
 from edgewise.fleet.watch import evaluate
 
@@ -29,7 +30,7 @@ DAY_MS = 24 * 3_600_000
 async def merge(services: Services) -> bool:
     """Merge envelopes into totals; while envelopes come in, half of the time is left to them."""
     began = time.monotonic()
-    count = await merge_some(services.database)
+    count = await merge_some(services.database, send_on=services.settings.otlp is not None)
     if services.inbox.is_busy:
         await asyncio.sleep(time.monotonic() - began)
     return count == MOST_ROWS
@@ -65,6 +66,13 @@ async def deltas(services: Services) -> bool:
     return False
 
 
+async def send_on(services: Services) -> bool:
+    """Send telemetry on to a collector."""
+    if services.settings.otlp is None:
+        return False
+    return await push(services.database, services.settings.otlp, services.clock)
+
+
 async def prune(services: Services) -> bool:
     """Forget nonces and keys of envelopes that would be refused anyway."""
     now_ms = services.clock()
@@ -83,6 +91,7 @@ WORK: dict[str, Work] = {
     "alerts": alert,
     "deltas": deltas,
     "publish": publish,
+    "send on": send_on,
     "prune": prune,
 }
 

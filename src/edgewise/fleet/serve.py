@@ -22,6 +22,7 @@ from edgewise.fleet.ingest import Inbox
 from edgewise.fleet.leader import working
 from edgewise.fleet.metrics import Metrics
 from edgewise.fleet.publish import load_trusted
+from edgewise.fleet.push import check_url
 from edgewise.fleet.serve_files import Files
 from edgewise.fleet.settings import Settings
 from edgewise.fleet.store.database import open_database
@@ -32,6 +33,8 @@ log = logging.getLogger("edgewise.fleet")
 
 def open_services(settings: Settings, clock: Clock = system_ms) -> Services:
     """Open what the routes use. Raises ConfigError."""
+    if settings.otlp is not None:
+        check_url(settings.otlp)
     database, metrics = open_database(settings.database), Metrics()
     database.on_statement(metrics.statements.inc)
     objects = open_objects(settings.store)

@@ -33,5 +33,7 @@ class Settings(Value, kw_only=True):
     """Folder of the server's own keys, with which rollouts are published to devices; None publishes nothing."""
     trusted_root: Path = Path("trusted-root.json")
     """Root of the image repository; the director's lies beside it."""
+    otlp: str | None = None
+    """Address of a collector's metrics, to which telemetry is sent on; None sends nothing."""
     trusted: Path | None = None
     """Folder of the public keys whose seals are accepted on releases; None accepts none."""

@@ -8,8 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from edgewise.contracts.outcome import OutcomeKind
 from edgewise.fleet.alerts import Outcomes, burns
-from edgewise.fleet.ingest_merge import SERIES_MS
-from edgewise.fleet.ingest_totals import OUTCOME, Totals
+from edgewise.fleet.ingest_totals import OUTCOME, SERIES_MS, Totals
 from edgewise.fleet.store import alerts, telemetry
 from edgewise.fleet.store.database import Database
 from edgewise.fleet.store.telemetry import SeriesKey

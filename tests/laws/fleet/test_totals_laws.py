@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from edgewise.contracts.histogram import histogram_of
 from edgewise.contracts.outcome import OutcomeKind
 from edgewise.contracts.telemetry import Envelope, Sketch
-from edgewise.fleet.ingest_merge import DAY_MS, SERIES_MS, Sums, add_all, place
-from edgewise.fleet.ingest_totals import Totals, add, decode, encode, totals_of
+from edgewise.fleet.ingest_merge import DAY_MS, Sums, add_all, place
+from edgewise.fleet.ingest_totals import SERIES_MS, Totals, add, decode, encode, totals_of
 from edgewise.fleet.store.telemetry import Received
 
 NAMES = st.sampled_from(["latency_ms", "energy_mj"])

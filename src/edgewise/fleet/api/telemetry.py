@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -11,14 +10,13 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
 from edgewise.contracts.base import Value
-from edgewise.contracts.histogram import Histogram
 from edgewise.fleet import ingest_otlp
 from edgewise.fleet.api.guard import DEVICE_SECURITY, OPERATOR_SECURITY, device_of, operator_of
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.auth import Access
 from edgewise.fleet.ingest import received
-from edgewise.fleet.ingest_merge import SERIES_MS
 from edgewise.fleet.ingest_totals import Totals
+from edgewise.fleet.push import request_of
 from edgewise.fleet.store import telemetry
 from edgewise.fleet.store.telemetry import SeriesKey
 
@@ -120,7 +118,7 @@ async def give_otlp(
     """Give a product's totals as an OTLP metrics request, to be sent on to a collector; times as for the totals."""
     operator_of(request).sees(product, f"product {product}")
     rows = await _rows(services, product, start_ms, stop_ms)
-    data = ingest_otlp.exported(point for key, totals in rows for point in _otlp_points(key, totals))
+    data = request_of(rows)
     return Response(data, media_type=ingest_otlp.PROTOBUF)
 
 
@@ -131,20 +129,6 @@ async def _rows(
     start = stop - HOUR_MS if start_ms is None else max(start_ms, stop - 7 * 24 * HOUR_MS)
     async with services.database.read() as connection:
         return await telemetry.series_between(connection, product, start_ms=start, stop_ms=stop)
-
-
-def _otlp_points(key: SeriesKey, totals: Totals) -> Iterator[ingest_otlp.Point]:
-    attributes = {
-        "edgewise.product": key.product,
-        "edgewise.release": key.release,
-        "edgewise.variant": key.variant,
-        "edgewise.device_class": key.device_class,
-    }
-    values: dict[str, Histogram | int] = {**totals.histograms, **totals.counters, "crashes": totals.crashes}
-    for name, value in values.items():
-        yield ingest_otlp.Point(
-            attributes=attributes, start_ms=key.start_ms, end_ms=key.start_ms + SERIES_MS, value=value, name=name
-        )
 
 
 ROUTES = (take, points, take_otlp, give_otlp)

@@ -139,6 +139,14 @@ series = sql.Table(  # what all devices of a class reported of one variant in fi
     sql.Column("document", sql.LargeBinary, nullable=False),
 )
 
+outbound = sql.Table(  # OTLP requests that a collector has not taken yet
+    "outbound",
+    metadata,
+    sql.Column("id", Ordinal, primary_key=True, autoincrement=True),
+    sql.Column("claimed_ms", Count, nullable=False),  # when a process last began to send it; 0: never
+    sql.Column("document", sql.LargeBinary, nullable=False),
+)
+
 alert = sql.Table(
     "alert",
     metadata,
