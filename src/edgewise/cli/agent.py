@@ -180,6 +180,7 @@ def _status(given: argparse.Namespace) -> int:
         ),
         ("release", f"{status.release or 'none'}, slot {status.slot or '-'}, variant {status.variant or '-'}"),
         ("before", status.previous or "-"),
+        ("shadow", status.shadow or "-"),
         ("floor", status.floor),
         ("last poll", "never" if last is None else last.result + (f": {last.problem.found}" if last.problem else "")),
         ("outcomes", ", ".join(f"{count} {kind}" for kind, count in sorted(status.outcomes.items())) or "-"),

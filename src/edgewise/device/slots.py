@@ -55,6 +55,8 @@ class State(Value, kw_only=True):
     format_version: int = STATE_VERSION
     running: Slot | None = None
     previous: Slot | None = None
+    shadow: Slot | None = None
+    """In the other place too: scored beside what runs, not confirmed."""
     starts: int = 0
     given_up: tuple[str, ...] = ()
 
@@ -119,7 +121,13 @@ class Slots:
     def confirm(self, slot: Slot) -> None:
         """Make a filled slot the one that runs, by one rename. Raises OutputError; then nothing has changed."""
         before = self.state()
-        self._write(msgspec.structs.replace(before, running=slot, previous=before.running, starts=0))
+        self._write(msgspec.structs.replace(before, running=slot, previous=before.running, shadow=None, starts=0))
+
+    def keep_shadow(self, slot: Slot | None) -> None:
+        """Note what the other place holds beside what runs: a slot to score with, or none. Raises OutputError."""
+        state = self.state()
+        previous = state.previous if slot is None else None  # its place was taken
+        self._write(msgspec.structs.replace(state, shadow=slot, previous=previous))
 
     def boot(self, *, floor: str) -> Slot:
         """Return the slot to run, checked file by file, and count the start.

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgewise.contracts.base import Value
-from edgewise.device.slots import Slot, Slots
+from edgewise.device.slots import Slot, Slots, State
 from edgewise.device.trial import try_bundle
 from edgewise.device.trust.client import RepositoryClient
-from edgewise.device.trust.director import Assignment, assignment
+from edgewise.device.trust.director import Assignment, Offer, assignment
 from edgewise.device.trust.transport import Transport
 from edgewise.device.trust.writing import write_whole
 from edgewise.errors import (
@@ -23,6 +23,7 @@ from edgewise.errors import (
     EndlessDataError,
     GivenUpError,
     QuotaError,
+    SlotError,
     TransferError,
 )
 
@@ -82,23 +83,55 @@ class Updater:
         )
 
     def install(self, found: Assignment) -> Slot:
-        """Fetch, try and confirm what was assigned, unless it runs already; raises as `update`."""
-        state = self.slots.state()
-        if state.running is not None and state.running.sha256 == found.image.sha256:
+        """Fetch, try and confirm what the device should serve with, unless it runs already; raises as `update`."""
+        state, offer = self.slots.state(), found.serving
+        if state.running is not None and state.running.sha256 == offer.image.sha256:
             return state.running
-        if found.image.sha256 in state.given_up:
-            raise GivenUpError(
-                f"{found.release.product} {found.release.version} crashed here at every start",
-                required="another release",
-                next_step="roll out a corrected release; the device goes on with the one before",
-            )
-        self._check_quota(found)
-        slot = self.slots.fill(self._fetched(found, state.running), found.image.release, found.image.sha256)
-        self._trial(slot)
+        slot = self._filled(offer, state)
         self.slots.confirm(slot)
         return slot
 
-    def _check_quota(self, found: Assignment) -> None:
+    def install_shadow(self, found: Assignment) -> Slot | None:
+        """Fetch and try what is scored beside what serves, and keep it in the other slot; None where nothing is.
+
+        Raises as `update`. It is confirmed by a later `install`, when it is what the device should serve with.
+        """
+        state, offer = self.slots.state(), found.shadow
+        if offer is None:
+            if state.shadow is not None:
+                self.slots.keep_shadow(None)
+            return None
+        if state.shadow is not None and state.shadow.sha256 == offer.image.sha256:
+            return state.shadow
+        slot = self._filled(offer, state)
+        self.slots.keep_shadow(slot)
+        return slot
+
+    def _filled(self, offer: Offer, state: State) -> Slot:
+        """Return a slot with the bundle, tried here."""
+        if offer.image.sha256 in state.given_up:
+            raise GivenUpError(
+                f"{offer.release.product} {offer.release.version} crashed here at every start",
+                required="another release",
+                next_step="roll out a corrected release; the device goes on with the one before",
+            )
+        slot = self._from_shadow(offer, state)
+        if slot is None:
+            self._check_quota(offer)
+            slot = self.slots.fill(self._fetched(offer, state.running), offer.image.release, offer.image.sha256)
+        self._trial(slot)
+        return slot
+
+    def _from_shadow(self, offer: Offer, state: State) -> Slot | None:
+        """Return the slot that was scored with, where it holds what is wanted, unharmed."""
+        if state.shadow is None or state.shadow.sha256 != offer.image.sha256:
+            return None
+        with contextlib.suppress(SlotError, DigestError):
+            self.slots.check(state.shadow, floor=offer.release.floor)
+            return state.shadow
+        return None
+
+    def _check_quota(self, found: Offer) -> None:
         needed = COPIES * found.image.length
         if needed > self._quota_bytes:
             raise QuotaError(
@@ -107,7 +140,7 @@ class Updater:
                 next_step="raise the quota, or roll out a smaller bundle",
             )
 
-    def _fetched(self, found: Assignment, running: Slot | None) -> Path:
+    def _fetched(self, found: Offer, running: Slot | None) -> Path:
         """Return the bundle, whole and with its signed digest."""
         incoming = self._folder / "incoming"
         path = incoming / f"{found.image.sha256}.edgewise"
@@ -122,7 +155,7 @@ class Updater:
         self._images.download(found.target, path)
         return path
 
-    def _patched(self, found: Assignment, running: Slot, path: Path) -> None:
+    def _patched(self, found: Offer, running: Slot, path: Path) -> None:
         """Make the bundle from the one that runs and what differs."""
         from edgewise.bundle.delta_apply import apply_delta  # noqa: PLC0415 - zstandard is loaded for deltas only
 

@@ -74,7 +74,7 @@ def assigned(url: str, folder: Path, device: str, labels: frozenset[str]) -> str
     images, director = clients
     (folder / device).mkdir(exist_ok=True)
     found = assignment(director, images, product=PRODUCT, device=device, labels=labels, folder=folder / device)
-    return found.target.name.removeprefix(f"{PRODUCT}/{PRODUCT}-").removesuffix(".edgewise")
+    return found.serving.target.name.removeprefix(f"{PRODUCT}/{PRODUCT}-").removesuffix(".edgewise")
 
 
 def test_a_rollout_reaches_devices_and_so_does_its_end(backend: Backend, tmp_path: Path) -> None:

@@ -46,9 +46,12 @@ def graph(places: tuple[TensorPlace, ...], *, extra: tuple[Any, ...] = (), locat
 
 
 def content(
-    version: str, *, product: str = "kws", seed: int = 0, budget: Budget | None = None
+    version: str, *, product: str = "kws", seed: int = 0, budget: Budget | None = None, is_wrong: bool = False
 ) -> tuple[Manifest, dict[str, Source]]:
-    """Return the manifest and the files of a bundle; another seed moves a few of the weights a little."""
+    """Return the manifest and the files of a bundle; another seed moves a few of the weights a little.
+
+    A wrong one takes one class for the other.
+    """
     manifest, made = files(version=version, product=product)
     random = np.random.default_rng(7)
     arrays: dict[str, np.ndarray] = {
@@ -56,6 +59,8 @@ def content(
         "v": random.standard_normal((HIDDEN, OUT)).astype(np.float32) / HIDDEN,
     }
     arrays["v"][seed % HIDDEN] += np.float32(0.01 * seed)
+    if is_wrong:
+        arrays["v"] = np.ascontiguousarray(arrays["v"][:, ::-1])
     tensors, weights = place_arrays(arrays.items())
     made |= {GRAPH: graph(tensors), WEIGHTS: weights}
     found = expected(arrays)

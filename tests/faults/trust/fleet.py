@@ -16,7 +16,7 @@ from securesystemslib.signer import Signer
 
 from edgewise.contracts.policy import Image, Policy
 from edgewise.device.trust.client import RepositoryClient
-from edgewise.device.trust.director import Assignment, assignment
+from edgewise.device.trust.director import Offer, assignment
 from edgewise.device.trust.pace import Pace
 from edgewise.device.trust.transport import Transport
 from edgewise.fleet.repository.director import direct
@@ -108,9 +108,9 @@ class Device:
             now=lambda: now or self.fleet.now,
         )
 
-    def assigned(self, *, now: datetime | None = None, labels: frozenset[str] = frozenset()) -> Assignment:
+    def assigned(self, *, now: datetime | None = None, labels: frozenset[str] = frozenset()) -> Offer:
         images, director = self.fleet.roots
-        return assignment(
+        found = assignment(
             self.client("repository/director", director, now=now),
             self.client("repository", images, now=now),
             product=PRODUCT,
@@ -118,8 +118,9 @@ class Device:
             labels=labels,
             folder=self.folder,
         )
+        return found.serving
 
-    def update(self, *, now: datetime | None = None) -> Assignment:
+    def update(self, *, now: datetime | None = None) -> Offer:
         """Ask what to run and fetch it."""
         found = self.assigned(now=now)
         images = self.client("repository", self.fleet.roots[0], now=now)
@@ -134,10 +135,17 @@ class Quiet(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
+class Patient(ThreadingHTTPServer):
+    """A server whose clients are killed in the middle."""
+
+    def handle_error(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Serve a folder on loopback; yield the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    server = Patient(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

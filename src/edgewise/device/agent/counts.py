@@ -62,6 +62,10 @@ class Counts:
         if outcomes:
             window.count(REQUESTS, sum(outcomes.values()))
 
+    def count(self, name: str, by: int) -> None:
+        """Count something for what runs, by the name of a counter."""
+        self._window.count(name, by)
+
     def turned_away(self) -> None:
         """Count a request that came to no inference."""
         self.measured(Histogram(), {OutcomeKind.REFUSED: 1}, {})

@@ -11,6 +11,7 @@ from edgewise.device.agent.settings import Settings
 from edgewise.device.agent.status import LastPoll, Problem
 from edgewise.device.slots import MOST_STARTS, Slot, Slots, State
 from edgewise.device.trial import Limits, try_bundle
+from edgewise.device.trust.director import Assignment
 from edgewise.device.update import Updater
 from edgewise.errors import (
     ConfigError,
@@ -47,6 +48,7 @@ class Installer:
         """Take the limits of the trial."""
         self._slots = slots
         self._fallback = settings.fallback
+        self.shadow_share = settings.shadow_share
         self._limits = Limits(memory_mib=settings.trial.memory_mib, timeout_s=settings.trial.timeout_s)
         self.opened: Model | None = None
 
@@ -68,15 +70,20 @@ def poll(
     release = None
     try:
         found = updater.ask()
-        release = found.image.release
+        release = found.serving.image.release
         if serving.model is None:
-            _drop_damaged(updater.slots, floor=found.release.floor)
+            _drop_damaged(updater.slots, floor=found.serving.release.floor)
         slot = updater.install(found)
-        if serving.model is not None and serving.model.slot == slot:
-            return Polled(LastPoll(at_unix_s=int(unix_s()), result="up to date"))
-        serving.swap(installer.opened or installer.open(slot))
-        log.info("updated", extra={"version": slot.release.version, "slot": slot.place.value})
-        return Polled(LastPoll(at_unix_s=int(unix_s()), result="updated"))
+        result = "up to date"
+        if serving.model is None or serving.model.slot != slot:
+            serving.beside(None, share=installer.shadow_share)
+            serving.swap(installer.opened or installer.open(slot))
+            log.info("updated", extra={"version": slot.release.version, "slot": slot.place.value})
+            result = "updated"
+        if found.shadow is not None:
+            release = found.shadow.image.release
+        _shadow(updater, installer, serving, found)
+        return Polled(LastPoll(at_unix_s=int(unix_s()), result=result))
     except TransferError as error:
         log.warning("unreachable", extra={"reason": error.found})
         if isinstance(error, SlowRetrievalError):  # an attack as much as a bad line
@@ -95,6 +102,23 @@ def poll(
         return Polled(LastPoll(at_unix_s=problem.at_unix_s, result="refused", problem=problem))
     finally:
         installer.opened = None
+
+
+def _shadow(updater: Updater, installer: Installer, serving: Serving, found: Assignment) -> None:
+    """Score with what was assigned beside what serves, or no longer. Raises as `Updater.install_shadow`."""
+    if found.shadow is None or (serving.shadow and serving.shadow.sha256 != found.shadow.image.sha256):
+        serving.beside(None, share=installer.shadow_share)
+    slot = updater.install_shadow(found)
+    if slot is not None and serving.shadow != slot:
+        if installer.opened is None or installer.opened.slot != slot:
+            try:
+                updater.slots.check(slot, floor=found.serving.release.floor)
+            except (SlotError, DigestError):
+                updater.slots.keep_shadow(None)  # the next poll fetches it again
+                raise
+            installer.opened = installer.open(slot)
+        serving.beside(installer.opened, share=installer.shadow_share)
+        log.info("scoring beside", extra={"version": slot.release.version})
 
 
 def _drop_damaged(slots: Slots, *, floor: str) -> None:

@@ -182,6 +182,7 @@ class Agent:
         """Return what the agent says of itself; any thread may ask."""
         self._serving.measure()
         identity, model, state = self._identity, self._serving.model, self._updater.slots.state()
+        shadow = self._serving.shadow
         running = model.slot if model is not None else None
         previous = state.previous if running is None or state.previous != running else None
         return Status(
@@ -199,6 +200,7 @@ class Agent:
             slot=running.place.value if running else None,
             variant=model.runtime.variant if model else None,
             previous=previous.release.version if previous else None,
+            shadow=shadow.release.version if shadow else None,
             floor=self._floor(),
             last_poll=self._last_poll,
             last_success_unix_s=self._last_success,

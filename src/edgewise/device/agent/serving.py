@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgewise.contracts.outcome import Outcome, OutcomeKind
 from edgewise.device.agent.counts import Counts
+from edgewise.device.agent.shadow import Shadow
 from edgewise.device.agent.tensors import Specs
 from edgewise.device.fallback.options import FallbackOptions
 from edgewise.device.runtime import NO_TIME, Answer, Runtime
@@ -41,6 +42,7 @@ class Serving:
         self._clock = clock
         self._lock = threading.Lock()
         self._model: Model | None = None
+        self._shadow: Shadow | None = None
         self._closing = False
 
     @property
@@ -57,6 +59,19 @@ class Serving:
         if before is not None:
             before.runtime.close()
 
+    @property
+    def shadow(self) -> Slot | None:
+        """What is scored beside the model."""
+        return None if self._shadow is None else self._shadow.slot
+
+    def beside(self, model: Model | None, *, share: float) -> None:
+        """Score with another model beside what serves, `share` of the time at most; None ends it."""
+        before, self._shadow = self._shadow, None
+        if before is not None:
+            before.close()
+        if model is not None:
+            self._shadow = Shadow(model.slot, model.runtime, self._counts.count, share=share)
+
     def infer(self, inputs: Mapping[str, Array], *, until_s: float | None = None) -> Answer:
         """Answer once, with arrays of the caller's own. `until_s` is the deadline, on this object's clock."""
         if not self._lock.acquire(timeout=-1 if until_s is None else max(0.0, until_s - self._clock())):
@@ -66,6 +81,8 @@ class Serving:
                 return Answer({}, self.refuse("the agent stops" if self._closing else "no bundle is installed yet"))
             left_ms = None if until_s is None else (until_s - self._clock()) * 1000
             found = self._model.runtime.infer(inputs, deadline_ms=left_ms)
+            if (shadow := self._shadow) is not None and found.outcome.kind is OutcomeKind.LOCAL:
+                shadow.offer(inputs, found.outputs)
             return Answer({name: array.copy() for name, array in found.outputs.items()}, found.outcome)
         finally:
             self._lock.release()

@@ -45,6 +45,8 @@ class Settings(Value, kw_only=True):
     """So many local connections at once; more are turned away."""
     report_s: Annotated[float, msgspec.Meta(ge=1, le=86400)] = 300.0
     """Length of a window of telemetry."""
+    shadow_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+    """Of the time, for scoring a new release beside the one that serves."""
     trial: Trial = Trial()
     fallback: FallbackOptions = FallbackOptions()
     """What answers where the model does not, or is unsure; consent to a cloud server is part of it."""

@@ -80,6 +80,8 @@ class Status(Value, kw_only=True):
     variant: str | None
     previous: str | None
     """Version in the other slot, to go back to."""
+    shadow: str | None
+    """Version that is scored beside it, and answers nobody."""
     floor: str
     last_poll: LastPoll | None
     last_success_unix_s: int | None

@@ -22,12 +22,19 @@ from edgewise.errors import DisagreementError, MetadataError, RollbackError, Unk
 NO_FLOOR = "0.0.0"
 
 
-class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """What both repositories agree on for this device."""
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle that both repositories agree on."""
 
     image: Image
     target: SignedTarget
     release: SignedRelease
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """What both repositories agree on for this device: what it serves with, and what it scores beside it."""
+
+    serving: Offer
+    shadow: Offer | None
     policy: Policy
 
 
@@ -49,8 +56,17 @@ def assignment(
     policy = _policy(director, product, folder)
     image = choose(policy, device, labels)
     images.refresh()
+    if policy.shadow and image == policy.offered:
+        serving, shadow = _offer(images, policy.current, folder), _offer(images, image, folder)
+        return Assignment(serving=serving, shadow=shadow, policy=policy)
+    return Assignment(serving=_offer(images, image, folder), shadow=None, policy=policy)
+
+
+def _offer(images: RepositoryClient, image: Image, folder: Path) -> Offer:
+    """Check an image against the image repository and the security floor, which it may raise."""
     target = _agreed(images, image)
     release = _release(target, image)
+    product = release.product
     floor = max(release.floor, known_floor(folder, product), key=version_numbers)
     if floor != known_floor(folder, product):
         write_whole(folder / f"{product}.floor", floor.encode())
@@ -60,7 +76,7 @@ def assignment(
             required=f"a version at or above the signed security floor {floor}",
             next_step="report it: nobody should offer it; the device goes on with what it has",
         )
-    return Assignment(image=image, target=target, release=release, policy=policy)
+    return Offer(image=image, target=target, release=release)
 
 
 def known_floor(folder: Path, product: str) -> str:

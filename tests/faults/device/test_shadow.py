@@ -1,0 +1,66 @@
+"""A release in shadow: it is tried and scored, answers nobody, and is confirmed without another download."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from edgewise.contracts.telemetry import SHADOW_COMPARED, SHADOW_DISAGREED
+from edgewise.device.agent.running import Agent
+from edgewise.device.agent.settings import Settings
+from tests.faults.device.agents import enrol, publish, started
+from tests.faults.device.bundles import content, sample
+from tests.faults.trust.fleet import PRODUCT, Fleet, served
+from tests.unit.bundle.bundles import archive
+
+
+def scored(agent: Agent, wait_s: float = 30) -> dict[str, int]:
+    """Ask until the shadow has compared something; return what was counted."""
+    until, found = time.monotonic() + wait_s, dict[str, int]()
+    while not found.get(SHADOW_COMPARED) and time.monotonic() < until:
+        assert agent._serving.infer({"x": sample()}).outcome.kind == "local"
+        time.sleep(0.01)
+        agent._serving.measure()
+        for each in agent._reports.collector.drain():
+            found = {name: found.get(name, 0) + count for name, count in {**found, **each.counters}.items()}
+    return found
+
+
+def test_a_release_in_shadow_is_scored_and_later_confirmed_from_its_slot(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    with served(fleet.store) as url:
+        old = publish(fleet, "1.2.0")
+        fleet.direct(old)
+        with started(enrol(fleet, url), Settings(shadow_share=1.0)) as agent:
+            assert agent.poll().result == "updated"
+            answer = agent._serving.infer({"x": sample()}).outputs["y"]
+            new = publish(fleet, "1.3.0", archive(*content("1.3.0", product=PRODUCT, is_wrong=True)))
+            fleet.direct(old, offered=new, salt="salt", share=1.0, shadow=True)
+            assert agent.poll().result == "up to date"
+            assert (agent.status().release, agent.status().shadow) == ("1.2.0", "1.3.0")
+            counters = scored(agent)
+            assert counters[SHADOW_COMPARED] == counters[SHADOW_DISAGREED] > 0  # it takes one class for the other
+            assert (agent._serving.infer({"x": sample()}).outputs["y"] == answer).all()
+
+        folder, _, name = new.target.partition("/")
+        (fleet.store / "repository" / "targets" / folder / f"{new.sha256}.{name}").unlink()
+        with started(tmp_path / "gateway-17", Settings(shadow_share=1.0)) as agent:
+            assert agent.poll().result == "up to date"
+            assert agent.status().shadow == "1.3.0"  # after a start too
+            fleet.direct(new)
+            assert agent.poll().result == "updated"
+            assert (agent.status().release, agent.status().shadow, agent.status().previous) == ("1.3.0", None, "1.2.0")
+
+
+def test_a_shadow_that_is_called_off_leaves_the_old_one_serving(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    with served(fleet.store) as url:
+        old = publish(fleet, "1.2.0")
+        fleet.direct(old)
+        with started(enrol(fleet, url)) as agent:
+            agent.poll()
+            fleet.direct(old, offered=publish(fleet, "1.3.0"), salt="salt", share=1.0, shadow=True)
+            agent.poll()
+            fleet.direct(old)
+            assert agent.poll().result == "up to date"
+            assert (agent.status().release, agent.status().shadow) == ("1.2.0", None)
