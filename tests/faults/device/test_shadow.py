@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 
 from edgewise.contracts.telemetry import SHADOW_COMPARED, SHADOW_DISAGREED
@@ -16,13 +17,13 @@ from tests.unit.bundle.bundles import archive
 
 def scored(agent: Agent, wait_s: float = 30) -> dict[str, int]:
     """Ask until the shadow has compared something; return what was counted."""
-    until, found = time.monotonic() + wait_s, dict[str, int]()
+    until, found = time.monotonic() + wait_s, Counter[str]()
     while not found.get(SHADOW_COMPARED) and time.monotonic() < until:
         assert agent._serving.infer({"x": sample()}).outcome.kind == "local"
         time.sleep(0.01)
         agent._serving.measure()
         for each in agent._reports.collector.drain():
-            found = {name: found.get(name, 0) + count for name, count in {**found, **each.counters}.items()}
+            found.update(each.counters)
     return found
 
 
