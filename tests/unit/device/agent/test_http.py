@@ -26,6 +26,7 @@ from edgewise.device.fallback.options import FallbackOptions
 from edgewise.device.slots import Place, Slot
 from edgewise.device.uplink.collector import Collector, Reporter
 from edgewise.device.uplink.dating import Dating
+from edgewise.errors import ConfigError
 from tests.faults.device.bundles import real, sample
 
 JSON, NPZ, RAW = "application/json", "application/x-npz", "application/octet-stream"
@@ -59,7 +60,7 @@ def post(port: int, body: bytes, kind: str, query: str = "", **headers: str) -> 
 
 def npz(**arrays: np.ndarray) -> bytes:
     out = io.BytesIO()
-    np.savez_compressed(out, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # arrays by name
+    np.savez_compressed(out, allow_pickle=False, **arrays)
     return out.getvalue()
 
 
@@ -174,6 +175,6 @@ def test_a_socket_that_a_killed_agent_left_is_taken_over_and_nothing_else(servin
         assert path.is_socket()
     assert not path.exists()
     path.write_text("mine")
-    with pytest.raises(http_.ConfigError, match="no socket"):
+    with pytest.raises(ConfigError, match="no socket"):
         LocalServer(listen, serving, lambda: msgspec.UNSET, request_mib=1, connections=2)  # type: ignore[arg-type,return-value]  # it does not come to that
     assert path.read_text() == "mine"
