@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from edgewise.cli.console import print_document, stderr_console, stdout_console,
 from edgewise.cli.output import EVIDENCE, PROOF, REPORT, claim
 from edgewise.contracts.project import Project
 from edgewise.contracts.verification import Verification
-from edgewise.errors import InputError, MissingExtraError
+from edgewise.errors import InputError, MissingExtraError, TransferError
 from edgewise.forge.progress import Progress
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ def carry_out(
     cluster: str | None = None,
     fresh: bool = False,
     proof: bool = False,
+    on: str | None = None,
 ) -> int:
     """Optimize, write the report beside the evidence, print table or document; return the exit code.
 
-    `proof` also verifies what was chosen, quickly, and shows that in the report.
+    `on` is the address of an agent whose device measures. `proof` also verifies what was chosen, quickly, and shows
+    that in the report.
     """
     claimed = claim(output)
     try:
@@ -41,8 +44,15 @@ def carry_out(
             from edgewise.forge.report import write_report  # noqa: PLC0415
             from edgewise.forge.report.exemplars import exemplars  # noqa: PLC0415
 
+            lab = None
+            if on is not None:
+                from edgewise.forge.measure.agent_lab import AgentLab  # noqa: PLC0415
+
+                lab = AgentLab(on, os.environ.get("EDGEWISE_LAB_TOKEN", ""))
             with drawn(stderr_console(), quiet=json) as progress:
-                run = optimize(project, base=base, output=output, progress=progress, cluster=cluster, fresh=fresh)
+                run = optimize(
+                    project, base=base, output=output, progress=progress, cluster=cluster, lab=lab, fresh=fresh
+                )
                 verified = (
                     _verified(output, seed=project.search.seed, progress=progress) if proof and run.chosen else None
                 )
@@ -50,7 +60,7 @@ def carry_out(
                 pictures = exemplars(run, config=project.task, base=base, note=progress.note)
                 proven = _proven(verified) if verified is not None else None
                 write_report(run, path=output / REPORT, pictures=pictures, proof=proven)
-    except (InputError, MissingExtraError):
+    except (InputError, MissingExtraError, TransferError):
         claimed.release()
         raise
     if json:

@@ -23,6 +23,8 @@ edgewise optimize edgewise.toml --effort thorough --latency-p99-ms 5
 
 edgewise optimize model.onnx --data data/ --flip-rate 0.02 --size-mib 4
 
+edgewise optimize edgewise.toml --on http://127.0.0.1:8750
+
 edgewise optimize my_package.net:build --data data/ --threads 2 --json > run.json
 
 [bold]Exit codes[/]
@@ -79,6 +81,13 @@ def optimize(
         typer.Option(help="Runtime to execute with, the preferred one first; may be repeated."),
     ] = None,
     cluster: options.Cluster = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Measure on a device through its agent's [lab]; its token is taken from EDGEWISE_LAB_TOKEN.",
+        ),
+    ] = None,
     latency_p50_ms: options.LatencyP50 = None,
     latency_p99_ms: options.LatencyP99 = None,
     peak_memory_mib: options.PeakMemory = None,
@@ -119,4 +128,4 @@ def optimize(
     )
     project, base = project_of(arguments, cwd=Path.cwd())
     folder = output if output is not None else Path("runs") / stem(project.model.path)
-    return carry_out(project, base=base, output=folder, json=json, cluster=cluster, fresh=fresh)
+    return carry_out(project, base=base, output=folder, json=json, cluster=cluster, fresh=fresh, on=on)

@@ -9,10 +9,10 @@ from edgewise.contracts.target import RuntimeName
 from edgewise.errors import EdgewiseError
 from edgewise.forge.data.split import Subset
 from edgewise.forge.judge import compare
-from edgewise.forge.measure.latency import Plan, interleave, speedup
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
 from edgewise.runtimes import available, runtime
+from edgewise.runtimes.timing import Plan, interleave, speedup
 
 _SAMPLES = 256
 _SECONDS = 1.5

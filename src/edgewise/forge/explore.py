@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from edgewise.contracts.recipe import Format, Recipe
-from edgewise.contracts.target import Probe
-from edgewise.errors import TargetError
+from edgewise.contracts.target import Probe, RuntimeName
+from edgewise.errors import ExecutionError, TargetError
 from edgewise.forge.cache import Cache, digest
 from edgewise.forge.calibrate import Calibration, calibrate
 from edgewise.forge.costfit import with_measured_borders
@@ -18,8 +18,7 @@ from edgewise.forge.equalise import channel_classes, channel_peaks, equalised
 from edgewise.forge.graph import Graph
 from edgewise.forge.judge import Reference
 from edgewise.forge.judges import Judges
-from edgewise.forge.measure.latency import Plan as Latency
-from edgewise.forge.measure.latency import busy_clock, interleave, speedup
+from edgewise.forge.measure.lab import Model
 from edgewise.forge.placement import Costs, Placement, predicted_us
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
@@ -44,6 +43,8 @@ from edgewise.forge.search.strategy import (
 from edgewise.forge.sensitivity import Sensitivity
 from edgewise.forge.targets import probe
 from edgewise.forge.tasks.base import Feeds
+from edgewise.runtimes.timing import Plan as Latency
+from edgewise.runtimes.timing import speedup
 
 FOLDED = "fp32 folded"
 # So few regions of a further format are judged one by one too.
@@ -305,11 +306,13 @@ class Explorer:
 
     def _speedups(self, models: Sequence[bytes]) -> list[float]:
         prepared = self._prepared
-        sessions = {"fp32": prepared.runtime.load(self._fp32_model(), threads=prepared.threads)}
-        sessions |= {str(at): prepared.runtime.load(model, threads=prepared.threads) for at, model in enumerate(models)}
+        where = RuntimeName(prepared.runtime.name)
+        timed: dict[str, Model] = {"fp32": (where, self._fp32_model())}
+        timed |= {str(at): (where, model) for at, model in enumerate(models)}
         plan = Latency(rounds=_CORRECTING_ROUNDS, budget_s=_CORRECTING_SECONDS, seed=self._seed)
-        busy = busy_clock(prepared.runtime.name, threads=prepared.threads)
-        times = interleave(sessions, list(self.timing_feeds()), plan=plan, busy=busy)
+        times, failures = prepared.lab.time(timed, self.timing_feeds(), threads=prepared.threads, plan=plan)
+        if failures:
+            raise ExecutionError(next(iter(failures.values())))
         return [speedup(times["fp32"], times[str(at)], seed=self._seed)[0] for at in range(len(models))]
 
     def _fp32_model(self) -> bytes:

@@ -14,19 +14,15 @@ from edgewise.contracts.evidence import Candidate, EnergyProvenance, Interval, S
 from edgewise.contracts.target import RuntimeName
 from edgewise.errors import EdgewiseError
 from edgewise.forge.cache import Cache, digest
-from edgewise.forge.measure.energy import measure_energy
 from edgewise.forge.measure.environment import cores
-from edgewise.forge.measure.latency import Plan, busy_clock, interleave, speedup
-from edgewise.forge.measure.memory import measure_memory
+from edgewise.forge.measure.lab import Lab, Model
 from edgewise.forge.measure.size import size_mib
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Feeds
-from edgewise.meters.energy import find_meters
-from edgewise.runtimes import runtime
 from edgewise.runtimes.base import Session
+from edgewise.runtimes.timing import Plan, speedup
 
-_ENERGY_SECONDS = 0.5
 _MEMORY_RUNS = 4
 _MOST_ROUNDS = 4000
 
@@ -66,25 +62,20 @@ def measure_latency(
     What was measured together before on this machine is not measured again, so that the same run
     twice chooses the same variant. A candidate that its runtime refuses becomes a failure.
     """
-    sessions: dict[str, Session] = {_REFERENCE: prepared.fp32}
-    failed: dict[str, str] = {}
-    for each in shortlist:
-        try:
-            execute = runtime(RuntimeName(each.candidate.runtime))
-            sessions[each.candidate.name] = execute.load(each.file, threads=prepared.threads)
-        except EdgewiseError as error:
-            failed[each.candidate.name] = str(error).splitlines()[0]
+    models: dict[str, Model] = {_REFERENCE: (RuntimeName(prepared.runtime.name), prepared.imported.original)}
+    models |= {each.candidate.name: (RuntimeName(each.candidate.runtime), each.file) for each in shortlist}
     names = ",".join(f"{each.candidate.runtime}:{each.digest}" for each in shortlist)
     key = digest("latency", names, context, str(prepared.threads), str(len(feeds)), str(seconds))
     found = costs.get(key, dict[str, Latency])
+    failed: dict[str, str] = {}
     if found is None:
         progress.start("measure latency, interleaved with fp32", 100)
-        timings = interleave(
-            sessions,
-            list(feeds),
+        timings, failed = prepared.lab.time(
+            models,
+            feeds,
+            threads=prepared.threads,
             plan=Plan(rounds=_MOST_ROUNDS, budget_s=seconds, seed=seed),
             progress=lambda share: progress.advance(int(100 * share)),
-            busy=busy_clock(prepared.runtime.name, threads=prepared.threads),
         )
         found = {}
         for name, times in timings.items():
@@ -127,7 +118,8 @@ class Peaks:
         few = [feeds[at] for at in range(min(_MEMORY_RUNS, len(feeds)))]
         self._pool = ThreadPoolExecutor(max_workers=cores())
         self._found = {
-            file: self._pool.submit(_peak_mib, file, few, name=name, threads=prepared.threads) for file, name in each
+            file: self._pool.submit(_peak_mib, prepared.lab, file, few, name=name, threads=prepared.threads)
+            for file, name in each
         }
 
     def mib(self, file: Path) -> float | None:
@@ -147,9 +139,9 @@ class Peaks:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _peak_mib(file: Path, feeds: Sequence[Feeds], *, name: str, threads: int) -> float | None:
+def _peak_mib(lab: Lab, file: Path, feeds: Sequence[Feeds], *, name: str, threads: int) -> float | None:
     try:
-        return measure_memory(file, feeds, runtime=RuntimeName(name), threads=threads).peak_mib
+        return lab.peak_mib((RuntimeName(name), file), feeds, threads=threads)
     except EdgewiseError:
         return None
 
@@ -160,8 +152,8 @@ def with_footprint(
     """Return a candidate with size, peak memory (MiB, measured before) and, given a session, energy per inference."""
     candidate = each.candidate
     energy, provenance = None, EnergyProvenance.UNAVAILABLE
-    if session is not None and (available := find_meters(power=prepared.target.power)):
-        found = measure_energy(session, list(feeds), available=available, seconds=_ENERGY_SECONDS)
+    if session is not None:
+        found = prepared.lab.energy(session, feeds, power=prepared.target.power)
         energy, provenance = found.energy_mj, found.provenance
     return msgspec.structs.replace(
         candidate,

@@ -30,8 +30,10 @@ from edgewise.forge.explore import Explored, Explorer
 from edgewise.forge.judge import HELD_INPUTS, Comparison, Reference, compare, refer
 from edgewise.forge.judges import Assignment, Judges, LocalJudges, PoolJudges, RayJudges
 from edgewise.forge.kept import KEPT, write_kept
+from edgewise.forge.measure.agent_lab import AgentLab
 from edgewise.forge.measure.environment import cores, environment
 from edgewise.forge.measured import Peaks, Shortlisted, measure_latency, with_footprint, with_latency
+from edgewise.forge.on_device import on_device
 from edgewise.forge.prepare import SPREAD, Limits, Prepared, prepare
 from edgewise.forge.progress import Progress, Silent
 from edgewise.forge.search.choose import advice, choose, closest, tolerance, unbeaten
@@ -52,28 +54,41 @@ def optimize(
     output: Path,
     progress: Progress | None = None,
     cluster: str | None = None,
+    lab: AgentLab | None = None,
     fresh: bool = False,
 ) -> Run:
     """Find, measure and write the variant that fits; return everything that was found.
 
     Paths in `project` are relative to `base`. `output` receives `variants/`, `evidence.json`,
     `project.json` (what was asked for) and `.edgewise/` (what a killed run goes on from). `cluster` judges candidates
-    on the Ray cluster at that address. `fresh` measures again what is known of this machine. Raises EdgewiseError.
+    on the Ray cluster at that address. `lab` measures on a device, and the search stays here. `fresh` measures again
+    what is known of this machine. Raises EdgewiseError.
     """
-    return _Job(project, base=base, output=output, progress=progress or Silent(), cluster=cluster, fresh=fresh).run()
+    return _Job(
+        project, base=base, output=output, progress=progress or Silent(), cluster=cluster, fresh=fresh, lab=lab
+    ).run()
 
 
 class _Job:
     """One run; its methods are its phases, in order."""
 
     def __init__(
-        self, project: Project, *, base: Path, output: Path, progress: Progress, cluster: str | None, fresh: bool
+        self,
+        project: Project,
+        *,
+        base: Path,
+        output: Path,
+        progress: Progress,
+        cluster: str | None,
+        fresh: bool,
+        lab: AgentLab | None,
     ) -> None:
         self._project = project
         self._base = base
         self._output = output
         self._progress = progress
         self._cluster = cluster
+        self._lab = lab
         self._plan: SearchPlan = PLANS[Effort(project.search.effort)]
         self._thorough = self._plan.sensitivity_samples > 0
         """Whether the effort allows for more than the search itself."""
@@ -88,6 +103,8 @@ class _Job:
         plan = self._plan
         limits = Limits(plan.select_samples, plan.judged_samples, plan.test_samples)
         prepared = prepare(self._project, base=self._base, work=work, limits=limits)
+        if self._lab is not None:
+            prepared = on_device(prepared, self._lab)
         self._lap("import", started)
         kept = RunProject(base=str(self._base.absolute()), project=self._project)
         write_atomically(self._output / "project.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
@@ -249,7 +266,11 @@ class _Job:
         verdicts = judge(budget, chosen, reference_figures) if chosen else ()
         fits = chosen is not None and all(each.verdict is not Verdict.FAIL for each in verdicts)
         profile = self._profile_of(prepared, explored, reference, file) if best is not None else None
-        agreement = agreements(prepared, file, self._progress) if best is not None and self._thorough else ()
+        agreement = (
+            agreements(prepared, file, self._progress)
+            if best is not None and self._thorough and self._lab is None
+            else ()
+        )
         if chosen is not None and fits:
             chosen = msgspec.structs.replace(chosen, path=str(self._path(chosen.name)))
             files = {each.candidate.name: each.file for each in listed}

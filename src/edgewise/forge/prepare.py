@@ -17,6 +17,7 @@ from edgewise.forge.data.open import CALIBRATE, SELECT, TEST, open_split
 from edgewise.forge.data.split import Subset, at_most, split_pool
 from edgewise.forge.graph import Graph
 from edgewise.forge.importing.sandbox import Imported, import_model
+from edgewise.forge.measure.lab import Here, Lab
 from edgewise.forge.regions import Region, regions_of
 from edgewise.forge.targets import load_target
 from edgewise.forge.tasks.base import Task
@@ -51,6 +52,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     runtime: Runtime
     fp32: Session
     """The user's own model on the target's first runtime: the reference for everything."""
+    lab: Lab
+    """Where candidates are timed."""
     task: Task
     calibrate: Subset
     selection: str
@@ -106,6 +109,7 @@ def prepare(project: Project, *, base: Path, work: Path, limits: Limits) -> Prep
         target=target,
         runtime=execute,
         fp32=fp32,
+        lab=Here(),
         task=task,
         calibrate=calibrate,
         selection=selection,

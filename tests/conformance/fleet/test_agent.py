@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 import time
@@ -11,8 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgewise.contracts.target import RuntimeName
+from edgewise.errors import HttpStatusError
 from edgewise.fleet import administer
+from edgewise.forge.measure.agent_lab import AgentLab
 from edgewise.keys.files import save_pair
+from edgewise.runtimes.timing import Plan
 from tests.conformance.fleet.agents import agent, awaited, running
 from tests.conformance.fleet.backends import free_port, sqlite_and_folder, start_server
 from tests.conformance.fleet.clients import Fleet
@@ -20,6 +25,7 @@ from tests.conformance.fleet.rollouts import draft, order
 from tests.conformance.fleet.test_director import repository
 from tests.faults.device.bundles import real, sample
 from tests.unit.bundle.bundles import PRIVATE
+from tests.unit.runtimes.models import conv_relu_add
 
 PRODUCT = "directed"
 
@@ -99,3 +105,24 @@ def reported(fleet: Fleet, wait_s: float = 20) -> int:
         if count or time.monotonic() > until:
             return int(count)
         time.sleep(0.1)
+
+
+def test_a_workstation_measures_on_an_agent_that_allows_it(fleet: Fleet, tmp_path: Path) -> None:
+    folder, port = tmp_path / "device", free_port()
+    done = agent(
+        *("enroll", "--folder", folder, "--server", fleet.url, "--device", "lab-1", "--root", tmp_path / "root.json"),
+        token=fleet.enrolment(PRODUCT, "pi5", ()),
+    )
+    assert done.returncode == 0, done.stderr
+    secret = hashlib.sha256(b"a-lab-token").hexdigest()
+    (folder / "agent.toml").write_text(f'listen = "127.0.0.1:{port}"\n[lab]\ntoken_sha256 = "{secret}"\n')
+    with running(folder):
+        assert awaited(folder, lambda each: each.get("running") is True)["running"]
+        device = AgentLab(f"http://127.0.0.1:{port}", "a-lab-token")
+        model = conv_relu_add().SerializeToString()
+        feeds = [{"x": np.ones((1, 3, 16, 16), np.float32)}]
+        models = dict.fromkeys(("one", "two"), (RuntimeName.ONNXRUNTIME, model))
+        timed = device.time(models, feeds, threads=1, plan=Plan(rounds=10, budget_s=2))
+        assert all(min(each.samples_ms) > 0 for each in timed.times.values())
+        with pytest.raises(HttpStatusError, match="401"):
+            AgentLab(f"http://127.0.0.1:{port}", "another")

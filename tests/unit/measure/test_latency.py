@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgewise.errors import DataError
-from edgewise.forge.measure.latency import Plan, Timings, busy_clock, interleave, speedup
+from edgewise.runtimes.timing import Plan, Timings, busy_clock, interleave, speedup
 from tests.unit.measure.clocks import FEEDS, Machine
 
 MS = 1_000_000

@@ -93,7 +93,7 @@ def test_probing_measures_once_and_then_reads_the_cache(tmp_path: Path, monkeypa
     def measured_again(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(probe_module, "_measure", measured_again)
+    monkeypatch.setattr(probe_module, "measure", measured_again)
     assert probe(local_target(), cache=tmp_path) == first
     with pytest.raises(AssertionError):
         probe(local_target(), cache=tmp_path, fresh=True)

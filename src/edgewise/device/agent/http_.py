@@ -1,6 +1,7 @@
 """HTTP for applications on the same device: over a Unix socket, or a port that only this device reaches.
 
     POST /v1/infer    JSON, npz or the bytes of one tensor; every answer carries its outcome
+    POST /v1/lab      a measurement for a workstation, where agent.toml allows it (`lab`)
     GET  /v1/status   what `edgewise agent status --json` shows
     GET  /metrics     for Prometheus
 
@@ -29,8 +30,10 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from edgewise import __version__
+from edgewise.contracts.lab import LAB_PATH
 from edgewise.contracts.outcome import Outcome
 from edgewise.device.agent import status as statuses
+from edgewise.device.agent.lab import UPLOAD_S, Bench, Refused
 from edgewise.device.agent.serving import Serving
 from edgewise.device.agent.settings import MIB, Listen
 from edgewise.device.agent.status import Status
@@ -69,11 +72,13 @@ class LocalServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         *,
         request_mib: int,
         connections: int,
+        lab: Bench | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Listen. Raises ConfigError where the address cannot be had."""
         self.serving = serving
         self.status = status
+        self.lab = lab
         self.clock = clock
         self.most_bytes = request_mib * MIB
         self.is_port = not listen.path
@@ -192,11 +197,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self._from_a_browser():
             return
         parts = urlsplit(self.path)
+        if parts.path == LAB_PATH and self.server.lab is not None:
+            self._measure(self.server.lab)
+            return
         if parts.path != "/v1/infer":
             self.close_connection = True  # its body is not read
             self._problem(404, f"POST {parts.path[:100]}", "POST /v1/infer")
             return
-        body = self._body()
+        length = self._length(self.server.most_bytes)
+        body = None if length is None else self._body(length)
         if body is None:
             return
         arrived_s = self._timed.since_s or self.server.clock()
@@ -229,19 +238,40 @@ class _Handler(BaseHTTPRequestHandler):
             document = {"outcome": answer.outcome, "outputs": to_lists(answer.outputs)}
             self._send(200, msgspec.json.encode(document), JSON)
 
-    def _body(self) -> bytes | None:
-        """Return the body; None where it was refused, which has been answered."""
+    def _measure(self, lab: Bench) -> None:
+        """Answer a workstation; the connection is closed after what was refused unread."""
+        if not lab.admits(self.headers.get("Authorization", "")):
+            self.close_connection = True
+            self._problem(401, "a measurement without the token", "the token of [lab] in agent.toml")
+            return
+        length = self._length(lab.most_bytes)
+        if length is None:
+            return
+        self._timed.since_s = self.server.clock() + UPLOAD_S - REQUEST_S
+        found = lab.measure(self.rfile, length)
+        if isinstance(found, Refused):
+            self.close_connection = True
+            self._problem(*found)
+        else:
+            self._send(200, found, JSON)
+
+    def _length(self, most_bytes: int) -> int | None:
+        """Return the length of the body; None where it was refused, which has been answered."""
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit() and len(length) < 16) or "Transfer-Encoding" in self.headers:
             self.close_connection = True
             self._problem(411, "a body of unknown length", "Content-Length")
             return None
-        if int(length) > self.server.most_bytes:
+        if int(length) > most_bytes:
             self.close_connection = True
-            self._problem(413, f"a body of {length} bytes", f"at most {self.server.most_bytes} bytes")
+            self._problem(413, f"a body of {length} bytes", f"at most {most_bytes} bytes")
             return None
-        body = self.rfile.read(int(length))
-        if len(body) < int(length):
+        return int(length)
+
+    def _body(self, length: int) -> bytes | None:
+        """Return the body; None where it ended too soon."""
+        body = self.rfile.read(length)
+        if len(body) < length:
             self.close_connection = True
             return None
         return body

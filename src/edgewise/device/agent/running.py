@@ -21,6 +21,7 @@ from edgewise.device.agent.enrolment import Enrolment, Identity, client, keep_la
 from edgewise.device.agent.enrolment import load as load_enrolment
 from edgewise.device.agent.folder import SOCKET, alone
 from edgewise.device.agent.http_ import LocalServer
+from edgewise.device.agent.lab import Bench
 from edgewise.device.agent.polling import Installer, poll, start
 from edgewise.device.agent.reporting import Reports
 from edgewise.device.agent.schedule import Action, Pace
@@ -106,6 +107,7 @@ class Agent:
             self.status,
             request_mib=self._settings.request_mib,
             connections=self._settings.connections,
+            lab=None if self._settings.lab is None else Bench(self._folder, self._settings.lab),
         )
         self._listen = server.listen
         self._reports.begin(self._serving.measure)

@@ -32,6 +32,17 @@ class Trial(Value, kw_only=True):
     timeout_s: Positive = 120.0
 
 
+class Lab(Value, kw_only=True):
+    """The `[lab]` section: with it, who has the token may measure models here."""
+
+    token_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    """SHA-256 of the token, in hexadecimal: the token itself is not on the device."""
+    request_mib: Count = 1024
+    """Largest request: models and samples together, also unpacked."""
+    memory_mib: Count = 4096
+    timeout_s: Positive = 300.0
+
+
 class Settings(Value, kw_only=True):
     """A whole agent.toml; every key may be left out."""
 
@@ -52,6 +63,7 @@ class Settings(Value, kw_only=True):
     """What answers where the model does not, or is unsure; consent to a cloud server is part of it."""
     transfer: Pace = Pace()
     """Limits of each transfer from the server."""
+    lab: Lab | None = None
 
 
 def read_settings(path: Path) -> Settings:

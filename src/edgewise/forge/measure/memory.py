@@ -22,10 +22,11 @@ import numpy as np
 from edgewise.contracts.target import RuntimeName
 from edgewise.contracts.units import mib
 from edgewise.errors import ExecutionError, WorkerError
-from edgewise.forge.measure.memory_child import Answer, Question
+from edgewise.runtimes import memory_child
 from edgewise.runtimes.base import Array
+from edgewise.runtimes.memory_child import Answer, Question
 
-_CHILD = Path(__file__).with_name("memory_child.py")
+_CHILD = Path(memory_child.__file__)
 _SOURCES = Path(__file__).parents[3]
 _TAIL = 400
 

@@ -51,7 +51,7 @@ def probed(*, threads: int, fresh: bool = False, cache: Path | None = None) -> P
     path = (cache or cache_folder()) / f"{fingerprint(threads=threads)}.json"
     found = None if fresh else _read(path)
     if found is None:
-        found = _measure(OnnxRuntime(), threads=threads)
+        found = measure(OnnxRuntime(), threads=threads)
         _write(path, found)
     return found
 
@@ -69,7 +69,8 @@ def fingerprint(*, threads: int) -> str:
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:24]
 
 
-def _measure(executor: Runtime, *, threads: int) -> Probed:
+def measure(executor: Runtime, *, threads: int) -> Probed:
+    """Return the figures of the machine that `executor` profiles on; the memory's speed is always this machine's."""
     model, feeds = product_model()
     times = _products(executor.profile(_bytes(model), (feeds,), threads=threads, rounds=_ROUNDS))
     macs = sum(PRODUCTS.values())

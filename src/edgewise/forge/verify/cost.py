@@ -10,7 +10,6 @@ from edgewise.contracts.target import PowerModel, RuntimeName
 from edgewise.contracts.verification import Depth, Finding, Grade, Section
 from edgewise.errors import EdgewiseError
 from edgewise.forge.measure.energy import measure_energy
-from edgewise.forge.measure.latency import Plan, Timings, interleave, speedup
 from edgewise.forge.measure.memory import measure_memory
 from edgewise.forge.measure.size import size_mib
 from edgewise.forge.progress import Progress
@@ -18,6 +17,7 @@ from edgewise.forge.tasks.base import Feeds
 from edgewise.forge.verify.subject import Subject
 from edgewise.meters.energy import find_meters
 from edgewise.runtimes.base import Session
+from edgewise.runtimes.timing import Plan, Timings, interleave, speedup
 
 NAME = "cost"
 _SECONDS = {Depth.QUICK: 3.0, Depth.FULL: 12.0}
