@@ -42,7 +42,7 @@ from run import CACHE, RUNS
 
 Array = NDArray[Any]
 TASKS = ("resnet8-cifar10", "dscnn-kws", "mobilenetv2-imagenet")
-_TRIED, _LOST = 60, 0.15
+_TRIED, _LOST = 60, 0.3
 console = Console(width=180)
 
 

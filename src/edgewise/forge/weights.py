@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.contracts.recipe import Format, Granularity, Recipe, RegionRecipe, Rounding
+from edgewise.contracts.recipe import Format, Granularity, RangeMethod, Recipe, RegionRecipe, Rounding
 from edgewise.forge.calibrate import Calibration
 from edgewise.forge.graph import Graph
 from edgewise.forge.parameters import FloatArray, Parameters, WeightValues, rows_of
@@ -116,6 +116,18 @@ def quantize_rows(rows: FloatArray, scale: FloatArray) -> WeightValues:
     return WeightValues(values=values, scale=scale)
 
 
+def range_methods(regions: tuple[Region, ...], plans: Mapping[str, RegionRecipe]) -> dict[str, RangeMethod]:
+    """Return, by activation, the method that its range is taken with: that of its writer, else of its first reader."""
+    methods: dict[str, RangeMethod] = {}
+    for region in regions:
+        plan = plans.get(region.name)
+        if plan is not None and plan.format in (Format.INT8_STATIC, Format.INT16_STATIC):
+            methods[region.output] = plan.range_method
+            for name in region.inputs:
+                methods.setdefault(name, plan.range_method)
+    return methods
+
+
 def _grids(
     regions: tuple[Region, ...],
     recipe: Recipe,
@@ -126,13 +138,7 @@ def _grids(
     static = [plan for plan in plans.values() if plan.format in (Format.INT8_STATIC, Format.INT16_STATIC)]
     if not static:
         return {}
-    methods = {}
-    for region in regions:
-        plan = plans.get(region.name)
-        if plan is not None and plan.format in (Format.INT8_STATIC, Format.INT16_STATIC):
-            methods[region.output] = plan.range_method
-            for name in region.inputs:
-                methods.setdefault(name, plan.range_method)
+    methods = range_methods(regions, plans)
     bits = 16 if any(plan.format is Format.INT16_STATIC for plan in static) else 8
     default = static[0].range_method
     return grids(calibration, regions, methods, default=default, signs=recipe.signs, bits=bits, known=known.ranges)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import helper, numpy_helper
 from scipy.spatial.distance import mahalanobis as independent
 from scipy.special import logsumexp
@@ -17,7 +18,8 @@ from edgewise.forge.graph import Graph
 from edgewise.forge.progress import Silent
 from edgewise.forge.verify import ood_scores
 from edgewise.forge.verify.exposed import expose, last_tensors
-from edgewise.forge.verify.ood import ood
+from edgewise.forge.verify.ood import judged, ood
+from edgewise.forge.verify.ood_data import KINDS
 from edgewise.runtimes import runtime
 from tests.unit.verify.paired_subjects import coarse, subject_of
 
@@ -108,3 +110,19 @@ def test_every_score_brings_a_cutoff_for_the_calibration(data: Path, tmp_path: P
 def test_a_variant_whose_scores_collapse_is_failed(data: Path, tmp_path: Path) -> None:
     section = ood(subject_of(data, coarse(data / "model.onnx", tmp_path, bits=2), seconds=0.2), Silent())
     assert Grade.FAIL in grades(section, "ood.auroc").values()
+
+
+@pytest.mark.parametrize(
+    ("apart", "lost", "grade"),
+    [(2.0, 0.0, Grade.PASS), (2.0, 0.03, Grade.PASS), (2.0, 0.3, Grade.FLAG), (2.0, 1.0, Grade.FAIL),
+     (0.1, 0.6, Grade.NOTED)],
+)  # fmt: skip
+def test_a_drop_counts_where_fp32_tells_them_apart_and_it_changes_a_decision(
+    apart: float, lost: float, grade: Grade
+) -> None:
+    """Of two normal laws `apart` deviations, a drop of `lost` deviations: AUROC 0.92 falls by 0.004, 0.04 and 0.16."""
+    draw = np.random.default_rng(0)
+    scores = {kind: draw.normal(size=4000) for kind in ("", *KINDS)}
+    inside = {"": {"energy": scores[""] + apart}} | {kind: {"energy": scores[kind]} for kind in KINDS}
+    after = inside | {"": {"energy": scores[""] + apart - lost}}
+    assert judged("energy", inside, after, np.random.default_rng(1))[0].grade is grade

@@ -137,6 +137,7 @@ def test_what_data_chose_is_built_again_from_what_the_run_kept(learned: tuple[Pa
     found = integrity(subject(variant, normalised, recipe=recipe, kept=kept), Silent()).findings
     assert [each.grade for each in found if each.name == "integrity.recipe"] == [Grade.PASS]
     assert not [each for each in found if each.name == "integrity.rounding"]
+    assert [each.grade for each in found if each.name == "integrity.weights"] == [Grade.PASS]  # the smoothed layer too
     unkept = integrity(subject(variant, normalised, recipe=recipe), Silent()).findings
     assert [each.grade for each in unkept if each.name == "integrity.rounding"] == [Grade.NOTED]
 

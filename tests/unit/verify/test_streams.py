@@ -184,11 +184,12 @@ def test_cold_starts_are_compared_by_load_and_first_answer() -> None:
 
 
 def test_memory_pressure_that_the_variant_does_not_bear_is_flagged() -> None:
-    assert pressure_finding(3.0, 4.0, refused="").grade is Grade.PASS
-    found = pressure_finding(0.0, 4.0, refused="bad allocation")
+    assert pressure_finding(3.0, 4.0, slack=1.25, refused="").grade is Grade.PASS
+    found = pressure_finding(0.0, 4.0, slack=1.25, refused="bad allocation")
     assert found.grade is Grade.FLAG
     assert found.value is None
     assert "bad allocation" in found.detail
+    assert (found.reference, found.limit) == (4.0, 5.0)
 
 
 def test_the_charts_show_every_window() -> None:

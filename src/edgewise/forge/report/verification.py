@@ -91,8 +91,12 @@ def _verdict(found: Verification) -> Html:
 
 def _headline(found: Verification) -> Html:
     mine, fp32 = found.figures, found.reference_figures
+    # Without labels there is no score, and the task's own distance to fp32 is what can be said.
+    first = (score(mine), f"{found.metric} (fp32 {score(fp32)})")
+    if mine.score is None and mine.divergence is not None:
+        first = (number(mine.divergence), "mean distance to fp32 (no labels)")
     shown = [
-        (score(mine), f"{found.metric} (fp32 {score(fp32)})"),
+        first,
         (number(mine.flip_rate, "%"), "flips"),
         (speedup(mine).partition(" ")[0], "speed over fp32"),
         (number(mine.latency_p50_ms, "ms"), f"latency p50 (fp32 {number(fp32.latency_p50_ms, 'ms')})"),
@@ -164,7 +168,8 @@ def _value(value: float | None, unit: str) -> str:
 def _table(each: Table) -> Html:
     rows = [[_cell(cell) for cell in row] for row in each.rows[:_MOST_ROWS]]
     left_out = len(each.rows) - len(rows)
-    note = each.note + (f" {left_out} more rows stand in the document." if left_out > 0 else "")
+    more = f"{left_out} more rows stand in the document" if left_out > 0 else ""
+    note = "; ".join(part.rstrip(".") for part in (each.note, more) if part)
     drawn_table = table(each.columns, rows)
     if len(rows) > _MOST_IN_SIGHT:
         drawn_table = tag("details", tag("summary", f"{len(rows)} rows"), drawn_table)

@@ -77,6 +77,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """Slope of the variant's values over those expected."""
     offset: float
     """The furthest mean error of a channel, over the root mean square of all values."""
+    as_meant: float | None
+    """The grid's width over that which its recipe's range method gives on the values seen; None without a recipe."""
     lost_db: float
     """How much noise the best range for the values seen would save against the grid's own."""
     cause: Cause
@@ -87,8 +89,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
         return self.noise.point.reference
 
 
-def diagnose(noise: Noise, weights: Explained | None) -> Diagnosis:
-    """Put a point's sums into words."""
+def diagnose(noise: Noise, weights: Explained | None, method: RangeMethod | None) -> Diagnosis:
+    """Put a point's sums into words; `method` is how its range was taken, where a recipe says so."""
     gain, offset = _regression(noise)
     lost = lost_db(noise)
     return Diagnosis(
@@ -104,6 +106,7 @@ def diagnose(noise: Noise, weights: Explained | None) -> Diagnosis:
         shift=_shift(noise),
         gain=gain,
         offset=offset,
+        as_meant=_as_meant(noise, method),
         lost_db=lost,
         cause=_cause(noise, weights, lost),
     )
@@ -129,6 +132,14 @@ def _width(noise: Noise, seen_low: float, seen_high: float) -> float | None:
     else:
         found, seen = high - low, seen_high - seen_low
     return found / seen if seen > 0 else None
+
+
+def _as_meant(noise: Noise, method: RangeMethod | None) -> float | None:
+    grid = noise.point.grid
+    if method is None or grid is None or noise.histogram.count == 0:
+        return None
+    low, high = choose(noise.histogram, method, bits=8 * grid.dtype.itemsize)
+    return _width(noise, low, high)
 
 
 def _shift(noise: Noise) -> float:

@@ -31,8 +31,8 @@ def worst(subject: Subject, flips: Flips | None) -> tuple[FlipEvidence, ...]:
     )
 
 
-def exemplar_table(subject: Subject, found: tuple[FlipEvidence, ...]) -> Table:
-    """Return the flips as a table; without any, the samples that are farthest from fp32."""
+def exemplar_table(subject: Subject, found: tuple[FlipEvidence, ...]) -> Table | None:
+    """Return the flips as a table; without any, the samples that are farthest from fp32, if any is far at all."""
     if found:
         return Table(
             title="Worst exemplars",
@@ -41,6 +41,8 @@ def exemplar_table(subject: Subject, found: tuple[FlipEvidence, ...]) -> Table:
             note="Flips; those of which fp32 was surest come first.",
         )
     far = np.array(subject.pairs.divergences)
+    if not np.any(far):
+        return None
     order = np.argsort(-np.nan_to_num(far, nan=np.inf), kind="stable")[:10]
     return Table(
         title="Farthest from fp32",

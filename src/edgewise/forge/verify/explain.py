@@ -33,6 +33,8 @@ _GAIN = 0.02
 _OFFSET = 0.4
 # Of the rows of a layer, so many keep to one way of rounding before it is called the layer's.
 _HABIT = 0.4
+# Error feedback leaves many short rows (of depthwise convolutions) as nearest: so many others make it the layer's way.
+_OTHERS, _FEWEST_OTHERS = 0.1, 3
 # Weights kept as floats are the same up to folding.
 _FOLDING = 1e-4
 
@@ -132,7 +134,8 @@ def _habit(variant: Weight, largest: FloatArray, rms: DoubleArray) -> tuple[How,
     if variant.step is None:
         return How.SAME, 1.0, 1.0
     usual = float(np.quantile(largest, _HABIT))
-    if usual <= _NEAREST:
+    others = int(((largest > _NEAREST) & (largest <= _FEEDBACK_MOST) & (rms <= _FEEDBACK_RMS)).sum())
+    if usual <= _NEAREST and others < max(_FEWEST_OTHERS, _OTHERS * len(largest)):
         return How.NEAREST, _NEAREST, np.inf
     middle = float(np.quantile(rms, _HABIT))
     if middle <= _FEEDBACK_RMS:

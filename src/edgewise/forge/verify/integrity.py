@@ -36,7 +36,7 @@ def integrity(subject: Subject, progress: Progress) -> Section:
     progress.start("trace the variant's weights back to fp32", None)
     try:
         found = match(subject.reference_path, subject.normalised_path, load(subject.variant_path))
-        weights = explained(found)
+        weights = explained(found, subject.kept)
         recipe = tuple(_recipe(subject, found.variant, weights))
         graph = tuple(_graph(subject, found))
     except EdgewiseError as error:
@@ -99,7 +99,7 @@ def _weights(found: Match, weights: dict[str, Explained]) -> Iterator[Finding]:
             grade=Grade.PASS,
             detail=f"every weight of {len(weights)} layers is explained by its fp32 weight{said}",
             value=beyond / total,
-            unit="share",
+            unit="%",
         )
 
 

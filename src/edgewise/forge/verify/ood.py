@@ -28,6 +28,10 @@ NAME, TITLE, NUMBER = "ood", "Out of distribution", 6
 SCORES = ("energy", "max_logit", "mahalanobis")
 DROP = 0.05
 """Of AUROC: a larger significant drop fails the variant, a smaller one is flagged."""
+LEAST = 0.01
+"""A drop below this changes no decision, however sure it is."""
+USEFUL = 0.6
+"""fp32's AUROC below which nobody would decide by a score: then there is nothing to lose."""
 _FEWEST, _MOST = 32, 256
 _FITTED = {Depth.QUICK: 256, Depth.FULL: 1024}
 _RESAMPLES = 200
@@ -66,7 +70,7 @@ def ood(subject: Subject, progress: Progress) -> Section:
     generator = np.random.default_rng((subject.seed, NUMBER, 1))
     findings = [_noted(models, len(inside), len(fitting))]
     for score in SCORES:
-        findings += _judged(score, scored[0], scored[1], generator)
+        findings += judged(score, scored[0], scored[1], generator)
     return Section(
         suite=NAME, title=TITLE, findings=tuple(findings), tables=(_table(scored[0], scored[1]),), seed=subject.seed
     )
@@ -176,9 +180,10 @@ def _noted(models: Sequence[_Model], inside: int, fitted: int) -> Finding:
     )
 
 
-def _judged(
+def judged(
     score: str, before: dict[str, Scored], after: dict[str, Scored], generator: np.random.Generator
 ) -> list[Finding]:
+    """Return what is said of one score of fp32 (`before`) and the variant; by kind of input, `""` those of the task."""
     kinds = ood_data.KINDS
     mine, its = _mean_auroc(score, before, None), _mean_auroc(score, after, None)
     count = len(before[""][score])
@@ -188,8 +193,9 @@ def _judged(
         drawn.append(_mean_auroc(score, after, at) - _mean_auroc(score, before, at))
     low, high = np.quantile(drawn, (0.025, 0.975))
     change = its - mine
-    grade = Grade.PASS
-    if high < 0:
+    useful = mine >= USEFUL
+    grade = Grade.PASS if useful else Grade.NOTED
+    if useful and high < 0 and change < -LEAST:
         grade = Grade.FAIL if change < -DROP else Grade.FLAG
     leaks = [
         float(np.mean([ood_scores.false_positives(side[""][score], side[kind][score]) for kind in kinds]))
@@ -203,12 +209,13 @@ def _judged(
             subject=score,
             grade=grade,
             detail=f"AUROC {its:.4f}, fp32 {mine:.4f}: {change:+.4f} [{low:+.4f}, {high:+.4f}], the mean over "
-            f"{len(kinds)} kinds of inputs from elsewhere",
+            f"{len(kinds)} kinds of inputs from elsewhere"
+            + ("" if useful else "; fp32 itself does not tell them by this score"),
             value=its,
             reference=mine,
             limit=DROP,
             interval=Interval(low=float(low), high=float(high)),
-            advice="" if grade is Grade.PASS else "keep the last layers in higher precision",
+            advice="keep the last layers in higher precision" if grade in (Grade.FLAG, Grade.FAIL) else "",
         ),
         Finding(
             name="ood.fpr95",

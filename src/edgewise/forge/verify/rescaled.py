@@ -20,11 +20,14 @@ from edgewise.forge.verify.weights import Weight, paired, read
 
 # Factors this close to 1 are rounding.
 _LEAST = 0.05
-# Equalisation gives factors of geometric mean 1: all channels on twice their scale are a wrong scale.
-_MEAN = 0.1
+# Equalisation gives factors of a geometric mean near 1: all channels on twice their scale are a wrong scale.
+_MEAN = 0.35
 # Root mean square of what the factors leave, in steps: rounding leaves 0.3, error feedback up to 1.
 _FIT = 1.25
 _ROWS = 0.9
+# Weights that stay floats: what stands for a step, of the row's largest.
+_FLOATS = 1e-3
+_GONE = 1e-3
 
 
 def rescaled(reference: Graph, variant: Graph) -> tuple[Graph, int] | None:
@@ -57,7 +60,7 @@ def _held(reference: Graph, variant: Graph, regions: tuple[Region, ...]) -> dict
     for mine, its in paired(reference, variant):
         name = names.get(reference.nodes[mine.index].output[0])
         weight = read(variant, its) if its is not None and name is not None else None
-        if weight is not None and name is not None and weight.step is not None:
+        if weight is not None and name is not None:
             found[name] = weight
     return found
 
@@ -73,14 +76,15 @@ def _rows(graph: Graph, region: Region, factors: Mapping[str, FloatArray]) -> Fl
 
 def _gains(rows: FloatArray, weight: Weight) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Return, per row, the variant's over fp32's by least squares, and whether no more than rounding is left."""
-    if rows.shape != weight.rows.shape or weight.step is None:
+    if rows.shape != weight.rows.shape:
         return np.ones(len(rows), np.float32), np.zeros(len(rows), np.bool_)
     w, v = rows.astype(np.float64), weight.rows.astype(np.float64)
     square = (w * w).sum(axis=1)
     gain = np.where(square > 0, (w * v).sum(axis=1) / np.where(square > 0, square, 1), 1.0)
-    left = (v - gain[:, None] * w) / np.maximum(np.abs(weight.step), np.finfo(np.float32).tiny)
-    fits = np.sqrt((left**2).mean(axis=1)) <= _FIT
-    return np.asarray(gain, np.float32), np.asarray(fits & (gain > 0), np.bool_)
+    gain = np.where(gain > _GONE, gain, 1.0)  # a row that is all zeros says nothing of its factor
+    step = np.abs(v).max(axis=1, keepdims=True) * _FLOATS if weight.step is None else np.abs(weight.step)
+    left = (v - gain[:, None] * w) / np.maximum(step, np.finfo(np.float32).tiny)
+    return np.asarray(gain, np.float32), np.asarray(np.sqrt((left**2).mean(axis=1)) <= _FIT, np.bool_)
 
 
 def _factor(graph: Graph, writer: Region, held: Mapping[str, Weight], factors: Mapping[str, FloatArray]) -> FloatArray:
@@ -89,7 +93,7 @@ def _factor(graph: Graph, writer: Region, held: Mapping[str, Weight], factors: M
     if writer.name not in held:
         return ones
     gain, fits = _gains(_rows(graph, writer, factors), held[writer.name])
-    if fits.mean() < _ROWS or not (gain > 0).all() or abs(float(np.log(gain).mean())) > _MEAN:
+    if fits.mean() < _ROWS or abs(float(np.log(gain).mean())) > _MEAN:
         return ones
     return np.asarray(1 / gain, np.float32)
 

@@ -10,10 +10,13 @@ import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+import msgspec
 import numpy as np
 
+from edgewise.contracts.recipe import RangeMethod
 from edgewise.contracts.verification import Depth, Finding, Grade, Section
 from edgewise.errors import EdgewiseError
+from edgewise.forge.kept import Kept
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Dataset
 from edgewise.forge.verify import where_findings as say
@@ -24,6 +27,7 @@ from edgewise.forge.verify.match import Match, load, match
 from edgewise.forge.verify.noise import Noise, Observer, measure, share_extremes, widen
 from edgewise.forge.verify.subject import Subject
 from edgewise.forge.verify.weights import paired, read
+from edgewise.forge.weights import range_methods
 from edgewise.runtimes.base import Array
 
 SUITE = "where"
@@ -49,14 +53,15 @@ def where(subject: Subject, progress: Progress) -> Section:
         samples = _samples(subject, observer)
         progress.start("fp32 and the variant, tensor by tensor", len(samples))
         noises = measure(observer, (subject.test[at].feeds for at in samples), report=progress.advance)
-        layers = explained(found)
+        layers = explained(found, subject.kept)
         share_extremes(noises)
-        diagnoses = _diagnoses(noises, layers)
+        methods = _methods(subject, found)
+        diagnoses = _diagnoses(noises, layers, methods)
         suspects = [each.noise for each in diagnoses if say.suspected(each)]
         if suspects:
             _second_look(subject, found, suspects, set(samples), progress)
             share_extremes(noises)
-            diagnoses = _diagnoses(noises, layers)
+            diagnoses = _diagnoses(noises, layers, methods)
     except EdgewiseError as error:
         return _unavailable(f"the models' inner tensors could not be observed: {error.found}")
     findings = (
@@ -78,21 +83,41 @@ def where(subject: Subject, progress: Progress) -> Section:
     )
 
 
-def explained(found: Match) -> dict[str, Explained]:
-    """Return what became of the weights, by the tensor of fp32 that their operator writes."""
+def explained(found: Match, kept: Kept | None) -> dict[str, Explained]:
+    """Return what became of the weights, by the tensor of fp32 that their operator writes.
+
+    Where a run kept the divisors of smoothing, fp32's columns are multiplied by them first.
+    """
+    smooth = kept.corrections.smooth if kept is not None else {}
+    names = {region.raw_output: region.name for region in found.regions}
     result = {}
     for mine, its in paired(found.reference, found.variant):
+        output = found.reference.nodes[mine.index].output[0]
         before = read(found.reference, mine)
         after = read(found.variant, its) if its is not None else None
-        if before is not None and after is not None and before.rows.shape == after.rows.shape:
-            result[found.reference.nodes[mine.index].output[0]] = explain(
-                before, after, is_rescaled=bool(found.rescaled)
-            )
+        if before is None or after is None or before.rows.shape != after.rows.shape:
+            continue
+        divisor = smooth.get(names.get(output, ""))
+        if divisor is not None and divisor.size == before.rows.shape[1]:
+            before = msgspec.structs.replace(before, rows=before.rows * divisor)
+        result[output] = explain(before, after, is_rescaled=bool(found.rescaled))
     return result
 
 
-def _diagnoses(noises: Sequence[Noise], layers: Mapping[str, Explained]) -> list[Diagnosis]:
-    return [diagnose(noise, layers.get(getattr(noise.point.region, "raw_output", ""))) for noise in noises]
+def _diagnoses(
+    noises: Sequence[Noise], layers: Mapping[str, Explained], methods: Mapping[str, RangeMethod]
+) -> list[Diagnosis]:
+    return [
+        diagnose(noise, layers.get(getattr(noise.point.region, "raw_output", "")), methods.get(noise.point.reference))
+        for noise in noises
+    ]
+
+
+def _methods(subject: Subject, found: Match) -> dict[str, RangeMethod]:
+    """Return how ranges were taken, by tensor, where a recipe says so."""
+    if subject.recipe is None:
+        return {}
+    return range_methods(found.regions, {each.region: each for each in subject.recipe.regions})
 
 
 def _second_look(

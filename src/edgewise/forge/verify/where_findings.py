@@ -10,7 +10,7 @@ import numpy as np
 from edgewise.contracts.verification import Finding, Grade, Table
 from edgewise.forge.regions import Kind
 from edgewise.forge.verify.causes import ADVICE, LOST_DB, Cause, Diagnosis
-from edgewise.forge.verify.explain import Explained
+from edgewise.forge.verify.explain import Explained, How
 from edgewise.forge.verify.match import Match
 from edgewise.forge.verify.quantized import read_grids, same_grid, written_grids
 
@@ -22,6 +22,8 @@ CLIPPED_DB = 30.0
 # min-max variants of four networks are at most 1.15 times as wide.
 WIDEST = 1.4
 WIDEST_ON_TEST = 3.0
+# A range that is at least so much of what its own method gives on these values clips them because the method does.
+AS_MEANT = 0.6
 # Too far at one end and too short at the other, over the values' width.
 SHIFT = 0.15
 # The slope of a region's values over those expected.
@@ -46,8 +48,8 @@ def matched(found: Match, diagnoses: Sequence[Diagnosis], samples: int) -> Findi
     return Finding(
         name="where.matched",
         grade=Grade.NOTED,
-        detail=f"{len(seen)} of {len(regions)} regions of fp32 compared on {samples} samples; "
-        "the others have no tensor of their own in the variant",
+        detail=f"{len(seen)} of {len(regions)} regions of fp32 compared on {samples} samples"
+        + ("; the others have no tensor of their own in the variant" if len(seen) < len(regions) else ""),
         value=len(seen),
         reference=len(regions),
     )
@@ -69,11 +71,13 @@ def regions(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
         )
     if not bad:
         least = min(diagnoses, key=_by_own, default=None)
-        named = f"; the most by {least.name}, {_db(least.own_db)} below its signal" if least is not None else ""
+        named = least is not None and math.isfinite(least.own_db)
         yield Finding(
             name="where.region",
             grade=Grade.PASS,
-            detail=f"no region adds much noise{named}",
+            detail=f"no region adds much noise; the most by {least.name}, {_db(least.own_db)} below its signal"
+            if least is not None and named
+            else "no region adds any noise",
             value=_finite(least.own_db) if least is not None else None,
             limit=OWN_FLOOR_DB,
             unit="dB",
@@ -92,7 +96,7 @@ def saturation(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
             detail=f"{each.clipped:.2%} of the values lie beyond the grid ({_ends(each)}; fp32 reaches "
             f"{each.noise.low:.4g} .. {each.noise.high:.4g}): clipping noise {_db(each.clipping_db)} below the signal",
             value=each.clipped,
-            unit="share",
+            unit="%",
             advice=ADVICE[Cause.SATURATION],
         )
     if not bad:
@@ -102,14 +106,21 @@ def saturation(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
             grade=Grade.PASS,
             detail=f"no grid clips what matters; at most {most:.2%} of a tensor's values lie beyond it",
             value=most,
-            unit="share",
+            unit="%",
         )
 
 
 def _too_narrow(each: Diagnosis) -> bool:
     """Say whether clipping does real harm, or much more than the best range would allow."""
+    if _clips_as_meant(each):
+        return False
     wasted = each.clipping_db < CLIPPED_DB and each.cause is Cause.SATURATION and each.lost_db > LOST_DB
     return each.clipping_db < CLIPPING_FLOOR_DB or wasted
+
+
+def _clips_as_meant(each: Diagnosis) -> bool:
+    """Say whether a recipe's method made a grid as narrow as it is, and no other data: the search judged its price."""
+    return each.as_meant is not None and each.as_meant >= AS_MEANT
 
 
 def ranges(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
@@ -117,7 +128,7 @@ def ranges(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
     ranged = [each for each in diagnoses if each.width is not None and _depends_on_data(each)]
     usual, spread = _habit(ranged)
     wide = [each for each in ranged if _too_wide(each)]
-    unlike = [each for each in ranged if _short_by(each, usual) > spread]
+    unlike = [each for each in ranged if _short_by(each, usual) > spread and not _clips_as_meant(each)]
     for each in (*wide, *unlike):
         others = "" if each in wide else f"; this variant's others are {usual:.2f} times as wide"
         width = each.width_on_test if each in wide else each.width
@@ -260,7 +271,8 @@ def weights(layers: dict[str, Explained]) -> Iterator[Finding]:
         yield Finding(
             name="where.weights",
             grade=Grade.PASS,
-            detail=f"the weights of all {len(layers)} layers are fp32's, rounded",
+            detail=f"the weights of all {len(layers)} layers are fp32's"
+            + ("" if all(each.how is How.SAME for each in layers.values()) else ", rounded"),
         )
 
 
@@ -295,14 +307,15 @@ def calibration(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
         detail=f"of {len(ranged)} ranges {narrow} are too narrow for this data and {wide} too wide",
         value=share,
         limit=_MISFITS,
-        unit="share",
+        unit="%",
         advice="calibrate again, with data like this and without outliers" if misfit else "",
     )
 
 
 def _wasteful(each: Diagnosis) -> bool:
     """Say whether a grid short of the values errs much more than the best range would: not a chosen clipping."""
-    return each.width is not None and each.width < _SHORT and each.lost_db > LOST_DB
+    short = each.width is not None and each.width < _SHORT and each.lost_db > LOST_DB
+    return short and not _clips_as_meant(each)
 
 
 def table(diagnoses: Sequence[Diagnosis]) -> Table:

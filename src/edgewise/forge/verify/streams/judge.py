@@ -173,18 +173,19 @@ def condition_finding(
     )
 
 
-def pressure_finding(taken_mib: float, limit_mib: float, *, refused: str) -> Finding:
-    """Return whether the variant starts and runs with the private memory that lets fp32 do so."""
+def pressure_finding(taken_mib: float, fp32_mib: float, *, slack: float, refused: str) -> Finding:
+    """Return whether the variant starts and runs with `slack` times the private memory that lets fp32 do so."""
+    limit_mib = slack * fp32_mib
     words = f"does not run: {refused}" if refused else f"runs, and takes {taken_mib:.1f} MiB"
     return Finding(
         name="streams.memory_pressure",
         grade=Grade.FLAG if refused else Grade.PASS,
         value=None if refused else taken_mib,
-        reference=limit_mib,
+        reference=fp32_mib,
         limit=limit_mib,
         unit="MiB",
-        detail=f"with {limit_mib:.1f} MiB of private memory, on which fp32 starts and runs (RLIMIT_DATA), the variant "
-        f"{words}",
+        detail=f"with {limit_mib:.1f} MiB of private memory (RLIMIT_DATA), {slack:g} times fp32's least, "
+        f"the variant {words}",
         advice="it takes more than fp32 while loading: look at what is unpacked there" if refused else "",
     )
 

@@ -32,9 +32,13 @@ _MOST_FPS, _LOAD = 30.0, 0.5
 """Without --fps: thirty frames a second, or as many as keep fp32 busy half of the time."""
 _FEWEST_FRAMES = 20
 _TURN_SECONDS, _MOST_TURNS = 5.0, 24
-_MORE_STARTS = 4
+_MORE_STARTS = 3
+_FEWEST_SOAKED = 60
+"""Frames of a soak: fewer say nothing about memory."""
 _ROOM = (1.0, 1.1, 1.25, 1.5, 2.0)
 """Times the memory that fp32 holds once it runs: loading takes more, for a moment."""
+_SLACK = 1.25
+"""Of fp32's least memory: one and the same model is refused with what it ran on a moment before."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +144,7 @@ class _Suite:
         theirs: list[Stream] = []
         for _ in range(turns):
             theirs.append(fp32.stream(fps=fps, seconds=self._long_enough(plan.reference, fps) / turns))
-            mine.append(variant.stream(fps=fps, seconds=self._long_enough(plan.soak, fps) / turns))
+            mine.append(variant.stream(fps=fps, seconds=max(plan.soak, _FEWEST_SOAKED / fps) / turns))
         if judge.is_behind(mine, theirs):
             self._take_turns(variant, fp32, mine, theirs, fps)
         return mine, theirs
@@ -200,8 +204,8 @@ class _Suite:
             taken, refused = self._pressed(self._subject.reference_path, limit)
             self._progress.advance(tried + 1)
             if not refused:
-                taken, refused = self._pressed(self._subject.variant_path, limit)
-                return judge.pressure_finding(mib(taken), mib(limit), refused=refused)
+                taken, refused = self._pressed(self._subject.variant_path, int(_SLACK * limit))
+                return judge.pressure_finding(mib(taken), mib(limit), slack=_SLACK, refused=refused)
         return judge.unavailable("memory_pressure", f"fp32 itself does not run with {mib(limit):.0f} MiB: {refused}")
 
     def _pressed(self, model: Path, limit: int) -> tuple[int, str]:
