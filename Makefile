@@ -7,7 +7,7 @@ ALL := forge,fleet,openvino,cluster,train,audio,text,docs,test
 demo: .venv/demo.stamp  ## the whole loop on a small model that comes with the package
 	$(BIN)/edgewise demo
 test: .venv/all.stamp  ## every test, doctest and law, with coverage, a file at a time on each core; threads of each would only wait for one another
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile --no-loadscope-reorder
 check: .venv/all.stamp  ## style, types and import contracts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 bench: .venv/all.stamp  ## against other tools, each in an environment of its own
