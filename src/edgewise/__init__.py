@@ -12,6 +12,12 @@ A tour of the loop, in the order in which it happens:
 7. `runtimes`            executes every variant, and fp32, through one protocol.
 8. `contracts.budget`    judges the figures: per limit pass, fail or unknown, with the margin.
 9. `contracts.run`       is the document of it all, which the report and `--json` show.
+10. `forge.verify`       asks whether the variant can be trusted, under the conditions it will meet.
+11. `forge.seal`         puts variants, evidence and golden inputs into one signed bundle.
+12. `fleet.repository`   publishes it; `fleet.rollouts` moves it over the fleet, stage by stage.
+13. `device.update`      takes it into the slot that does not run, tries it, confirms it.
+14. `device.runtime`     answers, with an outcome for each inference; `device.governor` changes variants.
+15. `device.uplink`      reports; `fleet.gates` decide with it, and `device.capture` tells what to calibrate on next.
 
 Each folder is a place, not a stage: what a workstation needs is in `forge`, what a device needs
 in `device`, and what both agree on in `contracts`. Importing this package imports none of them.
