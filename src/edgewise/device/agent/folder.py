@@ -16,6 +16,8 @@ SOCKET = "agent.sock"
 STATUS = "status.json"
 """As it was after the last poll, for when the agent does not run."""
 LOCK = "agent.lock"
+AUDIT = "audit"
+"""The log of fallbacks."""
 IMAGES, DIRECTOR = "images", "director"
 """Trusted metadata of the two repositories."""
 

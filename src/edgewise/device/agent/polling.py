@@ -9,6 +9,7 @@ from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.serving import Model, Serving
 from edgewise.device.agent.settings import Settings
 from edgewise.device.agent.status import LastPoll, Problem
+from edgewise.device.audit.log import AuditLog
 from edgewise.device.slots import MOST_STARTS, Slot, Slots, State
 from edgewise.device.trial import Limits, try_bundle
 from edgewise.device.trust.director import Assignment
@@ -51,6 +52,8 @@ class Installer:
         self.shadow_share = settings.shadow_share
         self._limits = Limits(memory_mib=settings.trial.memory_mib, timeout_s=settings.trial.timeout_s)
         self.opened: Model | None = None
+        self.audit: AuditLog | None = None
+        """What models note their fallbacks in."""
 
     def __call__(self, slot: Slot) -> None:
         """Raise where the slot must not be confirmed."""
@@ -60,7 +63,7 @@ class Installer:
 
     def open(self, slot: Slot) -> Model:
         """Open a slot, which was checked. Raises as `Model.open`."""
-        return Model.open(slot, self._slots.path(slot), self._fallback)
+        return Model.open(slot, self._slots.path(slot), self._fallback, self.audit)
 
 
 def poll(
@@ -162,6 +165,7 @@ def start(slots: Slots, installer: Installer, serving: Serving, counts: Counts, 
         try:
             serving.swap(installer.open(slot))
         except ConfigError:
+            slots.healthy()  # the settings are at fault: this start shall not count against the bundle
             raise
         except (InputError, ExecutionError) as error:  # the next start of it counts: it goes back in the end
             note(error)

@@ -19,7 +19,7 @@ from edgewise.device.agent import status as statuses
 from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.enrolment import Enrolment, Identity, client, keep_labels
 from edgewise.device.agent.enrolment import load as load_enrolment
-from edgewise.device.agent.folder import SOCKET, alone
+from edgewise.device.agent.folder import AUDIT, SOCKET, alone
 from edgewise.device.agent.http_ import LocalServer
 from edgewise.device.agent.lab import Bench
 from edgewise.device.agent.polling import Installer, poll, start
@@ -28,6 +28,7 @@ from edgewise.device.agent.schedule import Action, Pace
 from edgewise.device.agent.serving import Serving
 from edgewise.device.agent.settings import MIB, Settings, parse_listen
 from edgewise.device.agent.status import LastPoll, Problem, Status
+from edgewise.device.audit.log import AuditLog
 from edgewise.device.slots import Slots
 from edgewise.device.trust.director import known_floor
 from edgewise.device.trust.transport import Transport
@@ -70,6 +71,7 @@ class Agent:
         self._serving = Serving(self._counts)
         self._transport = Transport(settings.transfer)
         self._director = client(folder, identity.server, enrolment.roots, self._transport, director=True)
+        self._audit: AuditLog | None = None
         self._installer = Installer(Slots(folder), settings)
         self._updater = Updater(
             folder,
@@ -89,7 +91,15 @@ class Agent:
         self._started = int(time.time())
 
     def start(self) -> None:
-        """Let what was confirmed answer. Raises OutputError."""
+        """Let what was confirmed answer. Raises OutputError, and ConfigError where a declared fallback does not fit."""
+        self._audit = self._installer.audit = AuditLog(self._folder / AUDIT, self._settings.audit)
+        try:
+            self._boot()
+        except EdgewiseError:
+            self._audit.close()
+            raise
+
+    def _boot(self) -> None:
         if ending.begun(self._folder):
             self._counts.crashed()
         for problem in start(self._updater.slots, self._installer, self._serving, self._counts, floor=self._floor()):
@@ -173,6 +183,8 @@ class Agent:
     def stop(self) -> None:
         """Let what was begun end, note that it worked, and write the last status."""
         self._serving.close(GRACE_S)
+        if self._audit is not None:
+            self._audit.close()
         self._reports.end(GRACE_S)
         if self._serving.model is not None:
             self._updater.slots.healthy()

@@ -11,6 +11,7 @@ from edgewise.contracts.outcome import Outcome, OutcomeKind
 from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.shadow import Shadow
 from edgewise.device.agent.tensors import Specs
+from edgewise.device.audit.log import AuditLog
 from edgewise.device.fallback.options import FallbackOptions
 from edgewise.device.runtime import NO_TIME, Answer, Runtime
 from edgewise.device.slots import Slot
@@ -28,9 +29,9 @@ class Model:
         self.specs: Specs = {name: (session.inputs[name].dtype, session.inputs[name].shape) for name in session.given}
 
     @classmethod
-    def open(cls, slot: Slot, folder: Path, fallback: FallbackOptions) -> Model:
+    def open(cls, slot: Slot, folder: Path, fallback: FallbackOptions, audit: AuditLog | None = None) -> Model:
         """Open the files of a slot, which were checked. Raises BundleError, ModelError, ExecutionError, ConfigError."""
-        return cls(slot, Runtime.open(folder, fallback=fallback))
+        return cls(slot, Runtime.open(folder, fallback=fallback, audit=audit))
 
 
 class Serving:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from edgewise.contracts.base import Value
+from edgewise.device.audit.log import AuditOptions
 from edgewise.device.fallback.options import FallbackOptions
 from edgewise.device.trust.pace import Pace
 from edgewise.errors import ConfigError
@@ -60,6 +61,7 @@ class Settings(Value, kw_only=True):
     """Of the time, for scoring a new release beside the one that serves."""
     trial: Trial = Trial()
     fallback: FallbackOptions = FallbackOptions()
+    audit: AuditOptions = AuditOptions()
     """What answers where the model does not, or is unsure; consent to a cloud server is part of it."""
     transfer: Pace = Pace()
     """Limits of each transfer from the server."""
