@@ -74,9 +74,10 @@ def test_a_device_joins_updates_answers_and_goes_back(fleet: Fleet, tmp_path: Pa
     assert stat.S_IMODE((folder / "enrolment" / "key.pem").stat().st_mode) == 0o600
     assert "enrolled already" in agent(*enroll, token=token).stderr
 
-    (folder / "agent.toml").write_text("report_s = 1.0\n")
+    (folder / "agent.toml").write_text("report_s = 1.0\n[capture]\nreport_s = 1.0\n")
     with running(folder):
         found = awaited(folder, lambda each: each.get("release") == "1.0.0")
+        first = found["manifest_digest"]
         assert (found["release"], found["running"]) == ("1.0.0", True), (folder / "log.jsonl").read_text()
         np.savez(tmp_path / "sample.npz", x=sample())
         answered = agent("infer", tmp_path / "sample.npz", "--folder", folder)
@@ -94,6 +95,8 @@ def test_a_device_joins_updates_answers_and_goes_back(fleet: Fleet, tmp_path: Pa
     told = json.loads(agent("status", "--json", "--folder", folder).stdout)
     assert (told["running"], told["reporting"]["problem"]) == (False, "")
     assert reported(fleet) == 1, told["reporting"]
+    captured = fleet.http.get(f"/api/v1/captures/{PRODUCT}/{first}", headers=fleet.operator).json()
+    assert {sum(each["counts"]) for name, each in captured["sketches"].items() if name.endswith("high")} == {1}
 
 
 def reported(fleet: Fleet, wait_s: float = 20) -> int:

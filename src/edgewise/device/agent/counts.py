@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from edgewise.contracts.histogram import Histogram, merge
 from edgewise.contracts.outcome import OutcomeKind
 from edgewise.contracts.telemetry import LATENCY_MS, REQUESTS
+from edgewise.device.capture.sketches import Report
 from edgewise.device.uplink.collector import Collector, Window
 from edgewise.errors import DigestError, DisagreementError, EdgewiseError, MixedMetadataError, SignatureError
 
@@ -65,6 +66,15 @@ class Counts:
     def count(self, name: str, by: int) -> None:
         """Count something for what runs, by the name of a counter."""
         self._window.count(name, by)
+
+    def captured(self, report: Report) -> None:
+        """Report sketches of inputs with what runs."""
+        with self._lock:
+            window = self._window
+        for name, sketch in report.sketches.items():
+            window.sketch(name, sketch)
+        for name, count in report.counters.items():
+            window.count(name, count)
 
     def turned_away(self) -> None:
         """Count a request that came to no inference."""

@@ -16,6 +16,7 @@ import msgspec
 from edgewise.device.agent import ending, labels
 from edgewise.device.agent import schedule as due
 from edgewise.device.agent import status as statuses
+from edgewise.device.agent.capturing import Capturing
 from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.enrolment import Enrolment, Identity, client, keep_labels
 from edgewise.device.agent.enrolment import load as load_enrolment
@@ -68,7 +69,8 @@ class Agent:
         self._enrolment = enrolment
         self._reports = Reports(folder, enrolment, window_s=settings.report_s)
         self._counts = Counts(self._reports.collector)
-        self._serving = Serving(self._counts)
+        capture = None if settings.capture is None else Capturing(folder, settings.capture)
+        self._serving = Serving(self._counts, capturing=capture)
         self._transport = Transport(settings.transfer)
         self._director = client(folder, identity.server, enrolment.roots, self._transport, director=True)
         self._audit: AuditLog | None = None
@@ -120,7 +122,7 @@ class Agent:
             lab=None if self._settings.lab is None else Bench(self._folder, self._settings.lab),
         )
         self._listen = server.listen
-        self._reports.begin(self._serving.measure)
+        self._reports.begin(self._serving.gather)
         with server, contextlib.suppress(Stopped):
             log.info("serving", extra={"listen": str(server.listen), "device": self._identity.device})
             statuses.keep(self._folder, self.status())

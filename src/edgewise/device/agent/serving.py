@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edgewise.contracts.outcome import Outcome, OutcomeKind
+from edgewise.device.agent.capturing import Capturing
 from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.shadow import Shadow
 from edgewise.device.agent.tensors import Specs
@@ -37,10 +38,13 @@ class Model:
 class Serving:
     """One model at a time, used by one thread at a time; the others wait, at most until their deadline."""
 
-    def __init__(self, counts: Counts, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, counts: Counts, clock: Callable[[], float] = time.monotonic, capturing: Capturing | None = None
+    ) -> None:
         """Begin without a model. `clock` is monotonic, in seconds."""
         self._counts = counts
         self._clock = clock
+        self._capturing = capturing
         self._lock = threading.Lock()
         self._model: Model | None = None
         self._shadow: Shadow | None = None
@@ -55,8 +59,12 @@ class Serving:
         """Let another model answer from the next inference on."""
         with self._lock:
             self._measure()
+            if self._capturing is not None and (report := self._capturing.ended()) is not None:
+                self._counts.captured(report)
             before, self._model = self._model, model
             self._counts.running(model.slot.release.digest, model.runtime.variant)
+            if self._capturing is not None:
+                self._capturing.running(model.specs)
         if before is not None:
             before.runtime.close()
 
@@ -84,6 +92,8 @@ class Serving:
             found = self._model.runtime.infer(inputs, deadline_ms=left_ms)
             if (shadow := self._shadow) is not None and found.outcome.kind is OutcomeKind.LOCAL:
                 shadow.offer(inputs, found.outputs)
+            if self._capturing is not None and found.outputs:
+                self._capturing.offer(inputs)
             return Answer({name: array.copy() for name, array in found.outputs.items()}, found.outcome)
         finally:
             self._lock.release()
@@ -97,6 +107,12 @@ class Serving:
         """Hand what was measured since the last call over to the counts."""
         with self._lock:
             self._measure()
+
+    def gather(self) -> None:
+        """Hand over what was measured and captured, at the end of a window of telemetry."""
+        self.measure()
+        if self._capturing is not None and (report := self._capturing.report()) is not None:
+            self._counts.captured(report)
 
     def close(self, wait_s: float) -> None:
         """Begin no inference any more, and wait for the one that runs, `wait_s` at most."""

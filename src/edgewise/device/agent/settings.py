@@ -44,6 +44,17 @@ class Lab(Value, kw_only=True):
     timeout_s: Positive = 300.0
 
 
+class CaptureOptions(Value, kw_only=True):
+    """The `[capture]` section: with it, inputs are sketched for the next calibration."""
+
+    report_s: Annotated[float, msgspec.Meta(ge=1, le=7 * 86400)] = 3600.0
+    epsilon: Positive | None = None
+    """Noise that makes a report epsilon-differentially private for one inference; without it sketches are exact."""
+    samples_key: str = ""
+    """PEM of the operator's X25519 public key; with it, and with consent, samples are kept sealed."""
+    samples_mib: Count = 64
+
+
 class Settings(Value, kw_only=True):
     """A whole agent.toml; every key may be left out."""
 
@@ -66,6 +77,7 @@ class Settings(Value, kw_only=True):
     transfer: Pace = Pace()
     """Limits of each transfer from the server."""
     lab: Lab | None = None
+    capture: CaptureOptions | None = None
 
 
 def read_settings(path: Path) -> Settings:

@@ -37,8 +37,7 @@ class Samples:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise refused(folder, error) from error
-        if not self.has_consent:
-            self._delete(self._kept())
+        self.has_consent_or_forgets()
         self._next = max((int(each.stem) for each in self._kept()), default=-1) + 1
 
     @property
@@ -55,12 +54,20 @@ class Samples:
         self._delete([self._folder / CONSENT])
         self._delete(self._kept())
 
+    def has_consent_or_forgets(self) -> bool:
+        """Return whether there is consent; where there is none, what was kept is deleted. Raises OutputError."""
+        if self.has_consent:
+            return True
+        if kept := self._kept():
+            self._delete(kept)
+        return False
+
     def keep(self, inputs: Mapping[str, NDArray[Any]]) -> bool:
         """Seal and write one inference's inputs; the oldest go where there is no room. Returns whether it was kept.
 
         Nothing is kept without consent, nor a sample larger than the limit. Raises OutputError.
         """
-        if not self.has_consent:
+        if not self.has_consent_or_forgets():
             return False
         sealed = seal(_npz(inputs), self._receiver, SEALED_SAMPLE)
         if len(sealed) > self._limit_bytes:
@@ -73,10 +80,7 @@ class Samples:
             over -= size
         write_whole(self._folder / f"{self._next:012d}{SUFFIX}", sealed)
         self._next += 1
-        if not self.has_consent:  # withdrawn meanwhile
-            self._delete(self._kept())
-            return False
-        return True
+        return self.has_consent_or_forgets()  # it may have been withdrawn meanwhile
 
     def _kept(self) -> list[Path]:
         """Return the samples, oldest first."""

@@ -100,15 +100,17 @@ class Capture:
             if self._used == BATCH:
                 self._bin()
 
-    def report(self) -> Report | None:
+    def report(self, *, last: bool = False) -> Report | None:
         """Return the sketches since the last report and begin anew, or None until `report_s` are over.
 
+        The `last` one of a model comes at any time.
         With noise a report comes also where nothing was looked at: its absence would tell.
         """
         with self._lock:
-            if self._clock() < self._report_at:
+            late_s = self._clock() - self._report_at
+            if late_s < 0 and not last:
                 return None
-            self._report_at += self._report_s * (1 + (self._clock() - self._report_at) // self._report_s)
+            self._report_at += self._report_s * max(0, 1 + late_s // self._report_s)
             self._bin()
             sketches = {
                 side.name: Sketch(edges=EDGES, counts=self._told(self._counts[end, at]))
