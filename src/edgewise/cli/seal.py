@@ -95,6 +95,10 @@ def seal(
     """
     if only_chosen and variant:
         raise ConfigError("--variant together with --only-chosen", required="one or the other")
+    if no_fallback and "fp32" in (variant or ()):
+        raise ConfigError(
+            "--variant fp32 together with --no-fallback, which leaves it out", required="one or the other"
+        )
     named = label_of(output, product=product, version=version, security_floor=security_floor)
     _check_output(output)
     signers = _signers(key, public, model_key, without_model=no_model_signature, passphrase_file=passphrase_file)

@@ -89,6 +89,7 @@ def test_a_variant_that_is_not_there_is_refused(place: Path, capsys: pytest.Capt
     for options, said in (
         (["--variant", "another"], "quick"),
         (["--variant", "quick", "--only-chosen"], "one or the other"),
+        (["--variant", "fp32", "--no-fallback"], "one or the other"),
     ):
         assert run([*SEAL, *options]) == 2
         assert said in capsys.readouterr().err
