@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -181,13 +181,13 @@ def show_switches(done: dict[str, Any], policy: GovernorPolicy) -> None:
 
 
 def record(path: Path, first: dict[str, Any], last: dict[str, Any]) -> None:
-    """Keep what each frame took with either variant alone: phase, milliseconds, milliseconds, load."""
+    """Keep what each frame took (ms) with either variant alone, nothing where it was missed, and the load."""
     ends = np.cumsum([seconds for _, seconds in PHASES]) * 1e3 / first["period_ms"]
-    names: Sequence[str] = [name for name, _ in PHASES]
-    rows = [f"# period_ms {first['period_ms']:.3f}", "phase,wanted_ms,lowest_ms,load"]
-    for frame, (a, b, load) in enumerate(zip(first["taken_ms"], last["taken_ms"], last["loads"], strict=False)):
-        phase = names[min(int(np.searchsorted(ends, frame, side="right")), len(names) - 1)]
-        rows.append(f"{phase},{a:.2f},{b:.2f},{'' if load < 0 else f'{load:.2f}'}")
+    rows = [f"# period_ms {first['period_ms']:.3f}, phases end at frames {', '.join(f'{each:.0f}' for each in ends)}"]
+    rows.append("wanted_ms,lowest_ms,load")
+    for frame, load in enumerate(last["loads"]):
+        cells = ["" if done["missed"][frame] else f"{done['taken_ms'][frame]:.1f}" for done in (first, last)]
+        rows.append(",".join([*cells, "" if load < 0 else f"{load:.2f}"]))
     path.write_text("\n".join(rows) + "\n")
 
 
