@@ -159,6 +159,32 @@ def check(
     return HOLDS if found.holds else FAILS
 
 
+@data.command("unseal")
+def unseal_samples(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Samples that devices sealed, copied from them.")],
+    key: Annotated[Path, typer.Option(metavar="FILE", help="The private X25519 key, as PEM.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npz", help="The pool to write.")],
+    json: options.Json = False,
+    debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
+) -> int:
+    """Open samples that devices kept with consent, and join them to a pool to select from.
+
+    The passphrase of the key, if it has one, is taken from EDGEWISE_PASSPHRASE.
+    """
+    from edgewise.forge.data.unseal import unseal_folder  # noqa: PLC0415
+    from edgewise.keys.sealed import load_unsealing  # noqa: PLC0415
+
+    if output.suffix != ".npz":
+        raise ConfigError(f"--output {output}", required="a file that ends in .npz", next_step="name it so")
+    passphrase = os.environ.get("EDGEWISE_PASSPHRASE", "").encode() or None
+    found = unseal_folder(folder, load_unsealing(key, passphrase=passphrase), output)
+    if json:
+        print_document({"samples": found, "written": str(output)})
+    else:
+        stdout_console().print(f"[bold]written[/] {clean(str(output))}: {found} samples", soft_wrap=True)
+    return HOLDS
+
+
 def _select_from_fleet(
     source: str,
     pools: list[Path],

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from edgewise.cli.main import run
 from edgewise.contracts.capture import SEALED_SAMPLE
 from edgewise.device.capture.samples import CONSENT, Samples
 from edgewise.errors import DataError, KeyFileError, OutputError
@@ -81,3 +83,28 @@ def test_a_folder_or_key_that_is_none_is_refused(tmp_path: Path) -> None:
         for path in (tmp_path / "file", tmp_path / "none"):
             with pytest.raises(KeyFileError, match="openssl genpkey"):
                 load(path)
+
+
+def test_an_operator_opens_a_folder_of_them_as_a_pool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = opened(tmp_path / "samples")
+    samples.consent("yes")
+    for number in range(3):
+        samples.keep({"file": SECRET["image"] + number})
+    pem, pool = tmp_path / "capture.pem", tmp_path / "pool.npz"
+    pem.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+    command = ["data", "unseal", str(tmp_path / "samples"), "--key", str(pem), "--output", str(pool)]
+    assert run(command) == 2  # no passphrase
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEWISE_PASSPHRASE", "secret")
+        assert run(command) == 0
+        with np.load(pool, allow_pickle=False) as found:
+            np.testing.assert_array_equal(found["file"], np.concatenate([SECRET["image"] + each for each in range(3)]))
+        pool.unlink()
+        samples.keep({"another": SECRET["image"]})
+        assert run(command) == 2  # of two models
+        (tmp_path / "samples" / f"{9:012d}.sample").write_bytes(b"torn")
+        assert run(command) == 2
+        (tmp_path / "none").mkdir()
+        assert run([*command[:2], str(tmp_path / "none"), *command[3:]]) == 2
+    assert not pool.exists()
+    assert "Traceback" not in capsys.readouterr().err
