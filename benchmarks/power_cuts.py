@@ -4,9 +4,9 @@ Each cut: an agent that runs 1.2.0 is started (its own process: TUF client, tria
 meets 1.3.0, and is killed by SIGKILL at one step; a write that is cut leaves half of its bytes. Then it is started
 again, and must answer with a confirmed bundle at once and with 1.3.0 soon after. None is left out: the steps are
 counted, and the run ends at the first cut that comes after the new bundle was confirmed and told. Writes of SQLite
-(the spool of telemetry) are made in C and not among the steps; tests/faults/device/test_spool_cuts.py has them.
+(the spool of telemetry) are made in C and not among the steps; tests/faults has them.
 
-    python benchmarks/power_cuts.py                 # full and delta, a quarter of an hour on an idle core
+    python benchmarks/power_cuts.py                 # full and delta, ten minutes each on a busy core
     python benchmarks/power_cuts.py --every 10      # a tenth of them, to see that it works
 """
 

@@ -25,7 +25,6 @@ from edgewise.contracts.rollout import Release
 from edgewise.contracts.signed import SignedRelease, custom_of
 from edgewise.contracts.telemetry import Envelope
 from edgewise.device.agent.counts import counter_of
-from edgewise.device.agent.enrolment import load
 from edgewise.device.agent.running import Agent
 from edgewise.device.agent.settings import Settings, Trial
 from edgewise.device.trust.pace import Pace
@@ -237,19 +236,18 @@ def test_a_link_in_a_bundle(fleet: Fleet, agent: Agent) -> None:
     refused(agent, "UnsafePathError")
 
 
-def test_a_link_where_a_file_of_a_slot_was(fleet: Fleet, agent: Agent) -> None:
+def test_a_link_where_a_file_of_a_slot_was(fleet: Fleet) -> None:
     """Somebody with access to the disk turns a file into a link to the same bytes: no link is followed."""
     folder = fleet.folder / "gateway-17"
     path = folder / "slots" / "a" / "files" / GRAPH
     shutil.move(path, folder / "elsewhere")
     path.symlink_to(folder / "elsewhere")
-    fresh = Agent(folder, load(folder), SETTINGS, listen="")
-    fresh.start()
-    assert fresh.status().release is None
-    assert fresh.status().refusals == {"SlotError": 1}
-    assert fresh.poll().result == "updated"  # it is installed anew
-    assert fresh.status().release == "1.2.0"
-    assert agent.status().release == "1.2.0"
+    with served(fleet.store) as url:
+        for agent in _agent(fleet, url):
+            assert agent.status().release is None
+            assert agent.status().refusals == {"SlotError": 1}
+            assert agent.poll().result == "updated"  # it is installed anew
+            assert agent.status().release == "1.2.0"
 
 
 def archive_of(version: str, *, floor: str) -> bytes:

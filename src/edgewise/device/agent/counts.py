@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
 
 from edgewise.contracts.histogram import Histogram, merge
 from edgewise.contracts.outcome import OutcomeKind
 from edgewise.contracts.telemetry import LATENCY_MS, REQUESTS
+from edgewise.device.agent.measured import Measured
 from edgewise.device.capture.sketches import Report
 from edgewise.device.uplink.collector import Collector, Window
 from edgewise.errors import DigestError, DisagreementError, EdgewiseError, MixedMetadataError, SignatureError
@@ -28,7 +28,7 @@ class Counts:
         self._collector = collector
         self._lock = threading.Lock()
         self._window = Window()
-        self._has_release = False
+        self._release = self._variant = ""
         self.outcomes: Counter[OutcomeKind] = Counter()
         self.refusals: Counter[str] = Counter()
         """By kind of error."""
@@ -39,9 +39,11 @@ class Counts:
         """Count for this release (SHA-256 of its manifest) and variant from now on."""
         with self._lock:
             before, self._window = self._window, self._collector.running(release, variant)
-            if self._has_release:
+            is_first = not self._release
+            self._release, self._variant = release, variant
+            if not is_first:
                 return
-            self._has_release, waiting = True, before.take()
+            waiting = before.take()
         for name, count in waiting.counters.items():
             self._window.count(name, count)
         for kind, count in waiting.outcomes.items():
@@ -49,19 +51,22 @@ class Counts:
         self._window.crashed(waiting.crashes)
         self._window.signature_failed(waiting.signature_failures)
 
-    def measured(self, latency: Histogram, outcomes: Mapping[OutcomeKind, int], counters: Mapping[str, int]) -> None:
-        """Add what a runtime's meter and tally have gathered."""
+    def measured(self, measured: Measured, variant: str) -> None:
+        """Add what one variant of the release that runs did."""
         with self._lock:
-            window = self._window
-            self.latency = merge(self.latency, latency)
-            self.outcomes.update(outcomes)
-        window.histogram(LATENCY_MS, latency)
-        for kind, count in outcomes.items():
+            window = self._window if variant == self._variant else self._collector.window(self._release, variant)
+            self.latency = merge(self.latency, measured.histograms.get(LATENCY_MS, Histogram()))
+            self.outcomes.update(measured.outcomes)
+        for name, histogram in measured.histograms.items():
+            window.histogram(name, histogram)
+        for name, sketch in measured.sketches.items():
+            window.sketch(name, sketch)
+        for kind, count in measured.outcomes.items():
             window.outcome(kind, count)
-        for name, count in counters.items():
+        for name, count in measured.counters.items():
             window.count(name, count)
-        if outcomes:
-            window.count(REQUESTS, sum(outcomes.values()))
+        if measured.outcomes:
+            window.count(REQUESTS, sum(measured.outcomes.values()))
 
     def count(self, name: str, by: int) -> None:
         """Count something for what runs, by the name of a counter."""
@@ -78,7 +83,11 @@ class Counts:
 
     def turned_away(self) -> None:
         """Count a request that came to no inference."""
-        self.measured(Histogram(), {OutcomeKind.REFUSED: 1}, {})
+        with self._lock:
+            self.outcomes[OutcomeKind.REFUSED] += 1
+            window = self._window
+        window.outcome(OutcomeKind.REFUSED)
+        window.count(REQUESTS)
 
     def crashed(self) -> None:
         """Count an end of the process that was not asked for."""

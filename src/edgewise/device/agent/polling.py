@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from edgewise.device.agent.counts import Counts
-from edgewise.device.agent.serving import Model, Serving
+from edgewise.device.agent.serving import Declared, Model, Serving
 from edgewise.device.agent.settings import Settings
 from edgewise.device.agent.status import LastPoll, Problem
 from edgewise.device.audit.log import AuditLog
@@ -46,9 +46,11 @@ class Installer:
     """Tries a filled slot: in a process of its own first, then opened here, so that what is confirmed can answer."""
 
     def __init__(self, slots: Slots, settings: Settings) -> None:
-        """Take the limits of the trial."""
+        """Take the limits of the trial, and what is declared beside a model."""
         self._slots = slots
-        self._fallback = settings.fallback
+        self._fallback, self._governor = settings.fallback, settings.governor
+        self.is_for_shadow = False
+        """What is opened answers nobody: it asks no cloud, and leaves nothing in the log of fallbacks."""
         self.shadow_share = settings.shadow_share
         self._limits = Limits(memory_mib=settings.trial.memory_mib, timeout_s=settings.trial.timeout_s)
         self.opened: Model | None = None
@@ -63,7 +65,8 @@ class Installer:
 
     def open(self, slot: Slot) -> Model:
         """Open a slot, which was checked. Raises as `Model.open`."""
-        return Model.open(slot, self._slots.path(slot), self._fallback, self.audit)
+        declared = Declared(self._fallback, self._governor, self.audit)
+        return Model.open(slot, self._slots.path(slot), Declared() if self.is_for_shadow else declared)
 
 
 def poll(
@@ -85,6 +88,7 @@ def poll(
             result = "updated"
         if found.shadow is not None:
             release = found.shadow.image.release
+        installer.is_for_shadow, installer.opened = True, None
         _shadow(updater, installer, serving, found)
         return Polled(LastPoll(at_unix_s=int(unix_s()), result=result))
     except TransferError as error:
@@ -104,7 +108,7 @@ def poll(
         log.warning("refused", extra={"kind": problem.kind, "reason": problem.found})
         return Polled(LastPoll(at_unix_s=problem.at_unix_s, result="refused", problem=problem))
     finally:
-        installer.opened = None
+        installer.is_for_shadow, installer.opened = False, None
 
 
 def _shadow(updater: Updater, installer: Installer, serving: Serving, found: Assignment) -> None:

@@ -94,7 +94,7 @@ class Agent:
 
     def start(self) -> None:
         """Let what was confirmed answer. Raises OutputError, and ConfigError where a declared fallback does not fit."""
-        self._audit = self._installer.audit = AuditLog(self._folder / AUDIT, self._settings.audit)
+        self._audit = self._installer.audit = self._serving.audit = AuditLog(self._folder / AUDIT, self._settings.audit)
         try:
             self._boot()
         except EdgewiseError:

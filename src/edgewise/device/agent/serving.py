@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgewise.contracts.outcome import Outcome, OutcomeKind
+from edgewise.contracts.telemetry import LATENCY_MS
 from edgewise.device.agent.capturing import Capturing
 from edgewise.device.agent.counts import Counts
+from edgewise.device.agent.measured import Measured
 from edgewise.device.agent.shadow import Shadow
 from edgewise.device.agent.tensors import Specs
 from edgewise.device.audit.log import AuditLog
@@ -18,11 +21,22 @@ from edgewise.device.runtime import NO_TIME, Answer, Runtime
 from edgewise.device.slots import Slot
 from edgewise.runtimes.base import Array
 
+if TYPE_CHECKING:
+    from edgewise.device.governor.adaptive import AdaptiveRuntime
+
+
+class Declared(NamedTuple):
+    """What the owner wants beside the model: fallbacks, the governor, and the log of every fallback."""
+
+    fallback: FallbackOptions = FallbackOptions()
+    governor: bool = False
+    audit: AuditLog | None = None
+
 
 class Model:
-    """A slot's bundle, opened: its chosen variant answers."""
+    """A slot's bundle, opened."""
 
-    def __init__(self, slot: Slot, runtime: Runtime) -> None:
+    def __init__(self, slot: Slot, runtime: Runtime | AdaptiveRuntime) -> None:
         """Take both; see `open`."""
         self.slot = slot
         self.runtime = runtime
@@ -30,9 +44,22 @@ class Model:
         self.specs: Specs = {name: (session.inputs[name].dtype, session.inputs[name].shape) for name in session.given}
 
     @classmethod
-    def open(cls, slot: Slot, folder: Path, fallback: FallbackOptions, audit: AuditLog | None = None) -> Model:
+    def open(cls, slot: Slot, folder: Path, declared: Declared) -> Model:
         """Open the files of a slot, which were checked. Raises BundleError, ModelError, ExecutionError, ConfigError."""
-        return cls(slot, Runtime.open(folder, fallback=fallback, audit=audit))
+        if not declared.governor:
+            return cls(slot, Runtime.open(folder, fallback=declared.fallback, audit=declared.audit))
+        from edgewise.device.governor.adaptive import AdaptiveRuntime  # noqa: PLC0415 - it loads all that meters need
+
+        return cls(slot, AdaptiveRuntime.open(folder, fallback=declared.fallback, audit=declared.audit))
+
+    def measured(self) -> dict[str, Measured]:
+        """Return what each variant did since the last call."""
+        runtime = self.runtime
+        if not isinstance(runtime, Runtime):
+            return {name: Measured(*report) for name, report in runtime.report().items()}
+        latency = runtime.latency.drain()
+        outcomes, counters = runtime.tally.drain()
+        return {runtime.variant: Measured({LATENCY_MS: latency}, counters, outcomes, {})}
 
 
 class Serving:
@@ -43,6 +70,8 @@ class Serving:
     ) -> None:
         """Begin without a model. `clock` is monotonic, in seconds."""
         self._counts = counts
+        self.audit: AuditLog | None = None
+        """Where requests that come to no inference are noted."""
         self._clock = clock
         self._capturing = capturing
         self._lock = threading.Lock()
@@ -101,7 +130,10 @@ class Serving:
     def refuse(self, reason: str) -> Outcome:
         """Count a request that comes to no inference, and return its outcome."""
         self._counts.turned_away()
-        return Outcome(kind=OutcomeKind.REFUSED, reason=reason)
+        outcome = Outcome(kind=OutcomeKind.REFUSED, reason=reason)
+        if self.audit is not None:
+            self.audit.note(outcome)
+        return outcome
 
     def measure(self) -> None:
         """Hand what was measured since the last call over to the counts."""
@@ -122,5 +154,5 @@ class Serving:
 
     def _measure(self) -> None:
         if self._model is not None:
-            runtime = self._model.runtime
-            self._counts.measured(runtime.latency.drain(), *runtime.tally.drain())
+            for variant, measured in self._model.measured().items():
+                self._counts.measured(measured, variant)

@@ -70,6 +70,11 @@ class Settings(Value, kw_only=True):
     """Length of a window of telemetry."""
     shadow_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
     """Of the time, for scoring a new release beside the one that serves."""
+    governor: bool = False
+    """Another variant of the bundle answers while the device is late, hot, or short of battery or memory.
+
+    All variants that join stay loaded; drift and energy are reported too.
+    """
     trial: Trial = Trial()
     fallback: FallbackOptions = FallbackOptions()
     audit: AuditOptions = AuditOptions()

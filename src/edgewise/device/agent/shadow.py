@@ -11,14 +11,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgewise.contracts.task import TaskKind
 from edgewise.contracts.telemetry import SHADOW_COMPARED, SHADOW_DISAGREED
-from edgewise.device.runtime import Runtime
 from edgewise.device.slots import Slot
 from edgewise.runtimes.base import Array
+
+if TYPE_CHECKING:
+    from edgewise.device.governor.adaptive import AdaptiveRuntime
+    from edgewise.device.runtime import Runtime
 
 Arrays = Mapping[str, Array]
 
@@ -31,7 +35,7 @@ class Shadow:
     def __init__(
         self,
         slot: Slot,
-        runtime: Runtime,
+        runtime: Runtime | AdaptiveRuntime,
         count: Callable[[str, int], None],
         *,
         share: float,

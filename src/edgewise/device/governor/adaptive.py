@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from edgewise.contracts.budget import Budget
 from edgewise.contracts.histogram import Histogram, merge
@@ -30,6 +30,9 @@ from edgewise.device.tally import Tally
 from edgewise.errors import EdgewiseError
 from edgewise.meters.energy import EnergyMeter, find_meters
 from edgewise.runtimes.base import Array
+
+if TYPE_CHECKING:
+    from edgewise.device.audit.log import AuditLog
 
 LOOK_S = 0.1
 """How often the governor is asked while nothing is late."""
@@ -75,7 +78,7 @@ class AdaptiveRuntime:
     joined stay loaded: a switch loads nothing, and costs no more than the memory that `joined` says.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a runtime, by name
         self,
         members: Sequence[Ready],
         joined: Joined,
@@ -85,6 +88,7 @@ class AdaptiveRuntime:
         meters: Sequence[EnergyMeter] = (),
         drift: DriftPolicy | None = None,
         fallback: FallbackOptions | None = None,
+        audit: AuditLog | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Answer with `joined.levels[0]`; see `open`. `clock` is monotonic.
@@ -105,7 +109,7 @@ class AdaptiveRuntime:
         self._state = State()
         self._lateness = Lateness()
         self._due_ns = 0
-        self._runtime = Runtime(self.members[0], fallback=fallback, clock=clock)
+        self._runtime = Runtime(self.members[0], fallback=fallback, audit=audit, clock=clock)
         for each in (*self.members[1:], self.members[0]):
             self._runtime.use(each)  # a fallback that does not fit is found now, not under pressure
         first = self._runtime.latency, self._runtime.tally  # a cloud server's calls are counted there
@@ -123,7 +127,7 @@ class AdaptiveRuntime:
             sensors.start()
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 - as above
         cls,
         folder: Path,
         *,
@@ -132,6 +136,7 @@ class AdaptiveRuntime:
         state: Sequence[tuple[str, str]] = (),
         drift: DriftPolicy | None = None,
         fallback: FallbackOptions | None = None,
+        audit: AuditLog | None = None,
         sensors: Sensors | None = None,
         sys: Path = SYS,
     ) -> Self:
@@ -175,7 +180,16 @@ class AdaptiveRuntime:
         )
         joined = Joined(found.levels, (*declined, *found.declined))
         sensors = sensors or Sensors(sys)
-        return cls(members, joined, policy=policy, sensors=sensors, meters=meters, drift=drift, fallback=fallback)
+        return cls(
+            members,
+            joined,
+            policy=policy,
+            sensors=sensors,
+            meters=meters,
+            drift=drift,
+            fallback=fallback,
+            audit=audit,
+        )
 
     @property
     def ready(self) -> Ready:

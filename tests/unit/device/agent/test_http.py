@@ -20,9 +20,8 @@ from edgewise.contracts.rollout import Release
 from edgewise.device.agent import http_
 from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.http_ import LocalServer
-from edgewise.device.agent.serving import Model, Serving
+from edgewise.device.agent.serving import Declared, Model, Serving
 from edgewise.device.agent.settings import parse_listen
-from edgewise.device.fallback.options import FallbackOptions
 from edgewise.device.slots import Place, Slot
 from edgewise.device.uplink.collector import Collector, Reporter
 from edgewise.device.uplink.dating import Dating
@@ -40,7 +39,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Serving:
         bundle.extract(folder / "files")
     slot = Slot(place=Place.A, release=Release(product="kws", version="1.2.0", digest="0" * 64), sha256="0" * 64)
     made = Serving(Counts(Collector(Reporter(device="d", device_class="c", boot="b"), Dating())))
-    made.swap(Model.open(slot, folder / "files", FallbackOptions()))
+    made.swap(Model.open(slot, folder / "files", Declared()))
     return made
 
 
