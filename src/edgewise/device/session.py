@@ -41,6 +41,8 @@ class BoundSession:
         """Names of the inputs that `run` needs."""
         self._binding = self._native.io_binding()
         self._options = onnxruntime.RunOptions()
+        # No graph is captured anyway. Where the entry is missing, each run looks for it by way of an exception: 30 us.
+        self._options.add_run_config_entry("gpu_graph_id", "-1")
         self._options.log_severity_level = 4  # an execution that is cut is no error to print
         self.inputs: dict[str, Array] = {}
         """The arrays that the model reads, by name. Of one with an open axis, an example: the last one given."""

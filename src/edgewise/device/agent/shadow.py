@@ -17,12 +17,12 @@ import numpy as np
 
 from edgewise.contracts.task import TaskKind
 from edgewise.contracts.telemetry import SHADOW_COMPARED, SHADOW_DISAGREED
+from edgewise.device.runtime import Runtime
 from edgewise.device.slots import Slot
 from edgewise.runtimes.base import Array
 
 if TYPE_CHECKING:
     from edgewise.device.governor.adaptive import AdaptiveRuntime
-    from edgewise.device.runtime import Runtime
 
 Arrays = Mapping[str, Array]
 
@@ -43,7 +43,9 @@ class Shadow:
     ) -> None:
         """Begin. `count` takes the name of a counter and by how much it grows; `share` is in (0, 1]."""
         self.slot = slot
-        self._runtime, self._count, self._share, self._clock = runtime, count, share, clock
+        # Nobody is given what it answers: nothing is to be logged, kept or asked of a cloud server.
+        self._opened, self._runtime = runtime, Runtime(runtime.ready)
+        self._count, self._share, self._clock = count, share, clock
         manifest = runtime.ready.manifest
         self._is_classifier = manifest is not None and manifest.postprocessing.kind == TaskKind.CLASSIFICATION
         self._ready = threading.Event()
@@ -70,6 +72,7 @@ class Shadow:
             self._ready.clear()
             if self._closed:
                 self._runtime.close()
+                self._opened.close()
                 return
             if self._work is not None:
                 begin = self._clock()
