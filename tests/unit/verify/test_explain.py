@@ -56,3 +56,9 @@ def test_where_factors_are_read_from_the_variant_two_steps_are_allowed() -> None
     found[5, 3] += STEP
     found[6, 3] += 3 * STEP
     assert [each.row for each in explain(weight(FP32), weight(found), is_rescaled=True).changes] == [6]
+
+
+def test_a_layer_that_is_known_to_be_learned_may_have_single_rows_beyond_nearest() -> None:
+    found = rounded(FP32)
+    found[5, 3] += STEP
+    assert explain(weight(FP32), weight(found), is_learned=True).changes == ()

@@ -34,7 +34,7 @@ _OFFSET = 0.4
 # Of the rows of a layer, so many keep to one way of rounding before it is called the layer's.
 _HABIT = 0.4
 # Error feedback leaves many short rows (of depthwise convolutions) as nearest: so many others make it the layer's way.
-_OTHERS, _FEWEST_OTHERS = 0.1, 3
+_OTHERS, _FEWEST_OTHERS = 0.05, 3
 # Weights kept as floats are the same up to folding.
 _FOLDING = 1e-4
 
@@ -80,8 +80,10 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """Mean square, over channels, of what was added to the bias; 0 where a bias is not stored with the layer."""
 
 
-def explain(reference: Weight, variant: Weight, *, is_rescaled: bool = False) -> Explained:
+def explain(reference: Weight, variant: Weight, *, is_rescaled: bool = False, is_learned: bool = False) -> Explained:
     """Compare one layer; `is_rescaled` where fp32's weights are known up to factors from the variant only.
+
+    `is_learned` where the layer is known to be rounded with error feedback.
 
     Raises ValueError where the shapes differ.
     """
@@ -90,7 +92,7 @@ def explain(reference: Weight, variant: Weight, *, is_rescaled: bool = False) ->
     errors = _errors(reference.rows, variant)
     largest = np.abs(errors).max(axis=1)
     rms = np.sqrt(np.mean(errors.astype(np.float64) ** 2, axis=1))
-    how, limit, most_rms = _habit(variant, largest, rms)
+    how, limit, most_rms = _habit(variant, largest, rms, is_learned=is_learned)
     limit = max(limit, _RESCALED) if is_rescaled else limit
     suspects = np.flatnonzero((largest > limit) | (rms > most_rms))
     changes = tuple(_change(int(row), reference.rows[row], variant, errors[row], limit) for row in suspects)
@@ -129,13 +131,13 @@ def _errors(rows: FloatArray, variant: Weight) -> FloatArray:
     return np.asarray(steps, np.float32)
 
 
-def _habit(variant: Weight, largest: FloatArray, rms: DoubleArray) -> tuple[How, float, float]:
+def _habit(variant: Weight, largest: FloatArray, rms: DoubleArray, *, is_learned: bool) -> tuple[How, float, float]:
     """Return how most rows were rounded, and the largest error and root mean square that goes with it."""
     if variant.step is None:
         return How.SAME, 1.0, 1.0
     usual = float(np.quantile(largest, _HABIT))
     others = int(((largest > _NEAREST) & (largest <= _FEEDBACK_MOST) & (rms <= _FEEDBACK_RMS)).sum())
-    if usual <= _NEAREST and others < max(_FEWEST_OTHERS, _OTHERS * len(largest)):
+    if not is_learned and usual <= _NEAREST and others < max(_FEWEST_OTHERS, _OTHERS * len(largest)):
         return How.NEAREST, _NEAREST, np.inf
     middle = float(np.quantile(rms, _HABIT))
     if middle <= _FEEDBACK_RMS:

@@ -86,9 +86,11 @@ def where(subject: Subject, progress: Progress) -> Section:
 def explained(found: Match, kept: Kept | None) -> dict[str, Explained]:
     """Return what became of the weights, by the tensor of fp32 that their operator writes.
 
-    Where a run kept the divisors of smoothing, fp32's columns are multiplied by them first.
+    Where a run kept the divisors of smoothing, fp32's columns are multiplied by them first; where it kept codes
+    of GPTQ the layer is one of error feedback.
     """
     smooth = kept.corrections.smooth if kept is not None else {}
+    learned = {*kept.corrections.rounded, *kept.corrections.rounded_dynamic} if kept is not None else set()
     names = {region.raw_output: region.name for region in found.regions}
     result = {}
     for mine, its in paired(found.reference, found.variant):
@@ -97,10 +99,11 @@ def explained(found: Match, kept: Kept | None) -> dict[str, Explained]:
         after = read(found.variant, its) if its is not None else None
         if before is None or after is None or before.rows.shape != after.rows.shape:
             continue
-        divisor = smooth.get(names.get(output, ""))
+        name = names.get(output, "")
+        divisor = smooth.get(name)
         if divisor is not None and divisor.size == before.rows.shape[1]:
             before = msgspec.structs.replace(before, rows=before.rows * divisor)
-        result[output] = explain(before, after, is_rescaled=bool(found.rescaled))
+        result[output] = explain(before, after, is_rescaled=bool(found.rescaled), is_learned=name in learned)
     return result
 
 
