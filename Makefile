@@ -10,7 +10,8 @@ test: .venv/all.stamp  ## every test, doctest and law, with coverage, a file at 
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile --no-loadscope-reorder
 check: .venv/all.stamp  ## style, types and import contracts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
-bench: .venv/all.stamp  ## against other tools, each in an environment of its own
+bench: .venv/all.stamp  ## the device's hot path; then other tools, each in an environment of its own
+	$(BIN)/python benchmarks/device.py
 	$(BIN)/python benchmarks/run.py
 docs: .venv/all.stamp  ## build site/; a broken link is an error
 	$(BIN)/zensical build --strict

@@ -11,7 +11,7 @@ import onnxruntime
 
 from edgewise.errors import ExecutionError, ModelError
 from edgewise.runtimes.base import Array, TensorSpec
-from edgewise.runtimes.onnxruntime_ import REFUSALS, OnnxRuntime, reason
+from edgewise.runtimes.onnxruntime_ import REFUSALS, OnnxRuntime, OnnxRuntimeSession, reason
 
 Shapes = Mapping[str, tuple[int | None, ...]]
 """Sizes of inputs, for those that the model leaves open. None stays open: each call says it, or a state grows there."""
@@ -31,7 +31,7 @@ class BoundSession:
         self._native = loaded.native
         self._state = tuple(state)
         self._specs = {each.name: _settled(each, shapes) for each in loaded.inputs}
-        self._output_specs = loaded.outputs
+        self._output_specs = _resolved(loaded, self._specs)
         self._check_state(state)
         self._growing = frozenset(name for name, _ in state if None in self._specs[name].shape)
         self._grown: dict[str, Any] = {}
@@ -44,14 +44,16 @@ class BoundSession:
         # No graph is captured anyway. Where the entry is missing, each run looks for it by way of an exception: 30 us.
         self._options.add_run_config_entry("gpu_graph_id", "-1")
         self._options.log_severity_level = 4  # an execution that is cut is no error to print
+        # "No graph capture", for WebGPU. Where it is not said, each run raises and catches an error: 35 us.
+        self._options.add_run_config_entry("gpu_graph_id", "-1")
         self.inputs: dict[str, Array] = {}
         """The arrays that the model reads, by name. Of one with an open axis, an example: the last one given."""
         for name, spec in self._specs.items():
             self._set(name, _zeros(spec, 0 if name in self._growing else 1))
-        self._output_names = tuple(each.name for each in loaded.outputs)
-        self._open_outputs = tuple(each.name for each in loaded.outputs if None in each.shape)
+        self._output_names = tuple(each.name for each in self._output_specs)
+        self._open_outputs = tuple(each.name for each in self._output_specs if None in each.shape)
         self._views: dict[str, Array] = {}
-        for spec in loaded.outputs:
+        for spec in self._output_specs:
             if None in spec.shape:  # its size may depend on the values: the runtime has to allocate it
                 self._binding.bind_output(spec.name, "cpu")
                 continue
@@ -216,6 +218,20 @@ def _settled(spec: TensorSpec, shapes: Shapes) -> TensorSpec:
             next_step="give `shapes`; None for an axis whose size each call says",
         )
     return TensorSpec(spec.name, spec.dtype, tuple(shape))
+
+
+def _resolved(loaded: OnnxRuntimeSession, inputs: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Return the outputs; an axis with the name of an input's has its size, so that it can be bound beforehand."""
+    sizes: dict[str, set[int | None]] = {}
+    for each in loaded.native.get_inputs():
+        for axis, size in zip(each.shape, inputs[each.name].shape, strict=True):
+            if isinstance(axis, str):
+                sizes.setdefault(axis, set()).add(size)
+    known = {axis: next(iter(found)) for axis, found in sizes.items() if len(found) == 1}
+    return tuple(
+        TensorSpec(spec.name, spec.dtype, tuple(known.get(a, b) for a, b in zip(each.shape, spec.shape, strict=True)))
+        for each, spec in zip(loaded.native.get_outputs(), loaded.outputs, strict=True)
+    )
 
 
 def _can_follow(mine: tuple[int | None, ...], its: tuple[int | None, ...]) -> bool:
