@@ -61,7 +61,7 @@ def test_a_hang_in_a_pipeline_is_ended_and_the_pipeline_goes_on(tmp_path: Path) 
         stage = Stage("boxes", lambda feeds, ticket: worker.run(feeds, deadline_ns=ticket.deadline_ns), block(4))
         with Pipeline([stage]) as pipeline:
             assert pipeline.submit(number(10), deadline_ms=20_000).result().end is End.OUT
-            hung = pipeline.submit(number(1_000_000), deadline_ms=200)
+            hung = pipeline.submit(number(1_000_000), deadline_ms=1500)  # in its one long operator by then
             ended = hung.result()
             assert (ended.end, ended.stage) == (End.FAILED, "boxes")
             after = pipeline.submit(number(10), deadline_ms=20_000)
