@@ -41,8 +41,6 @@ class BoundSession:
         """Names of the inputs that `run` needs."""
         self._binding = self._native.io_binding()
         self._options = onnxruntime.RunOptions()
-        # No graph is captured anyway. Where the entry is missing, each run looks for it by way of an exception: 30 us.
-        self._options.add_run_config_entry("gpu_graph_id", "-1")
         self._options.log_severity_level = 4  # an execution that is cut is no error to print
         # "No graph capture", for WebGPU. Where it is not said, each run raises and catches an error: 35 us.
         self._options.add_run_config_entry("gpu_graph_id", "-1")
