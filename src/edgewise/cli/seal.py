@@ -189,6 +189,12 @@ def _signers(
     from edgewise.keys.files import is_uri, load_public, open_signer  # noqa: PLC0415
 
     is_file = not is_uri(key)
+    if not is_file and public is None:
+        raise ConfigError(
+            f"--key {key} names no public half",
+            required="--public NAME.pub, the public half of that key",
+            next_step=f"edgewise keys import {key} -o NAME.pub",
+        )
     passphrase = secret_for(key, passphrase_file)
     signer = open_signer(key, public=load_public(public) if public is not None else None, passphrase=passphrase)
     scheme = scheme_of(signer.public_key)

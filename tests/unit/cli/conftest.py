@@ -10,6 +10,7 @@ import pytest
 import edgewise.forge.optimize
 from edgewise.contracts.project import Project
 from edgewise.contracts.run import Run
+from edgewise.forge.measure.agent_lab import AgentLab
 from edgewise.forge.progress import Progress
 from tests.unit.cli.models import small
 from tests.unit.report import runs
@@ -29,6 +30,7 @@ class Call(msgspec.Struct):
     base: Path
     output: Path
     cluster: str | None
+    lab: AgentLab | None
     fresh: bool
 
 
@@ -46,9 +48,17 @@ class Optimizer:
         return self.calls[-1]
 
     def __call__(
-        self, project: Project, *, base: Path, output: Path, progress: Progress, cluster: str | None, fresh: bool
+        self,
+        project: Project,
+        *,
+        base: Path,
+        output: Path,
+        progress: Progress,
+        cluster: str | None,
+        lab: AgentLab | None,
+        fresh: bool,
     ) -> Run:
-        self.calls.append(Call(project, base, output, cluster, fresh))
+        self.calls.append(Call(project, base, output, cluster, lab, fresh))
         progress.start("calibrate", 3)
         progress.advance(2)
         progress.note("a note")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -62,7 +61,9 @@ def key_of(identity: bytes, inputs: Mapping[str, Array]) -> bytes | None:
     `identity` stands for the digests of bundle, variant and preprocessing. Values are compared as
     bytes: 0.0 and -0.0 differ.
     """
-    state = hashlib.sha256(identity)
+    from hashlib import sha256  # noqa: PLC0415 - a device without a cache need not load it
+
+    state = sha256(identity)
     for name in sorted(inputs):
         array = inputs[name]
         if array.dtype.hasobject:

@@ -21,7 +21,6 @@ from edgewise.device.fallback.question import Local, Question, question_of
 from edgewise.device.tally import Tally
 from edgewise.errors import (
     ConfigError,
-    EdgewiseError,
     HttpStatusError,
     MalformedReplyError,
     SlowRetrievalError,
@@ -45,7 +44,7 @@ class Replied(NamedTuple):
     reason: str
 
 
-class _WithdrawnError(EdgewiseError):
+class _WithdrawnError(Exception):
     """Consent ended before anything was sent."""
 
 

@@ -85,7 +85,7 @@ def test_a_process_that_dies_is_counted_and_replaced(tmp_path: Path) -> None:
 
 
 def test_a_model_that_needs_more_memory_than_it_may_have_fails_alone(tmp_path: Path) -> None:
-    with Worker(widening(tmp_path / "m.onnx"), limits=Limits(memory_mib=3000)) as worker:
+    with Worker(widening(tmp_path / "m.onnx"), limits=Limits(memory_mib=6000)) as worker:
         worker.await_ready(60)
         assert worker.run(number(1000), deadline_ns=soon())["zeros"].shape == (1000,)
         with pytest.raises((ExecutionError, WorkerError)):
