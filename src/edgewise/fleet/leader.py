@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 
 from edgewise.errors import EdgewiseError
@@ -25,6 +25,7 @@ Work = Callable[[Services], Awaitable[bool]]
 """One round; returns whether there is more to do at once."""
 
 DAY_MS = 24 * 3_600_000
+_AGAIN_S = 0.5
 
 
 async def merge(services: Services) -> bool:
@@ -103,9 +104,16 @@ async def working(services: Services) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
+        await ended(tasks)
+
+
+async def ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """End tasks. A cancellation that comes while a library cleans up can be lost there, so it is said again."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
 
 
 async def _repeat(name: str, work: Work, services: Services) -> None:
