@@ -15,7 +15,7 @@ import msgspec
 from edgewise.contracts.rollout import GatePolicy, MetricGate, RateGate, Stage, Statistic
 from edgewise.contracts.telemetry import LATENCY_MS, REQUESTS
 from edgewise.demo.loop.commands import Commands
-from edgewise.demo.loop.releases import BEFORE, PRODUCT
+from edgewise.demo.loop.releases import BEFORE, GOOD, PRODUCT
 from edgewise.errors import EdgewiseError, FleetError, WorkerError
 from edgewise.fleet.api.rollouts import Draft
 from edgewise.fleet.store.rollouts import Kept, KeptEvent
@@ -62,7 +62,8 @@ class Server:
 
         def seal(version: str) -> Path:
             bundle = self.folder / f"{PRODUCT}-{version}.edgewise"
-            run("seal", runs[version], "-o", bundle.name, "--key", f"{SEALS}/seal.pem")
+            alone = () if version == GOOD else ("--only-chosen",)  # the others' runs are made up of one variant
+            run("seal", runs[version], "-o", bundle.name, "--key", f"{SEALS}/seal.pem", *alone)
             return bundle
 
         with ThreadPoolExecutor(2) as pool:
