@@ -1,6 +1,7 @@
 """Runs `edgewise verify` on the zoo's models: what it costs and what it finds.
 
     python benchmarks/verify_zoo.py [--tasks T ...] [--suites quick full] [--variants fp32 int8]
+    python benchmarks/verify_zoo.py --missing                    # only rows that are not kept yet
     python benchmarks/verify_zoo.py --show                       # the table of what was kept, without a run
 
 Per task and suite two verifications, one after another: fp32 against itself, which has to pass everything, and an
@@ -43,6 +44,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", choices=("fp32", "int8"), default=("fp32", "int8"))
     parser.add_argument("--zoo", type=Path, default=zoo, help=f"default: ${ZOO_VARIABLE}, else {zoo}")
     parser.add_argument("--edgewise", type=Path, default=Path(sys.executable).parent / "edgewise", help="our command")
+    parser.add_argument("--missing", action="store_true", help="leave out what has a kept row with a verdict")
     parser.add_argument("--show", action="store_true", help="print the table of the kept rows")
     return parser.parse_args()
 
@@ -141,6 +143,9 @@ def main() -> None:
     for task in args.tasks:
         for suite in args.suites:
             for variant in args.variants:
+                kept = FOLDER / task / f"{variant}-{suite}" / "row.json"
+                if args.missing and kept.exists() and "verdict" in json.loads(kept.read_text()):
+                    continue
                 rows.append(verified(task, suite, variant, args.edgewise))
                 show(rows[-1:])
     show(rows)
