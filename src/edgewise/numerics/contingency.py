@@ -48,9 +48,9 @@ def chi_squared_tail(statistic: float, freedom: int) -> float:
     """
     if freedom < 1:
         raise ValueError(f"{freedom} degrees of freedom")
-    if statistic <= 0:
-        return 1.0
     half = statistic / 2
+    if half <= 0:  # also of a statistic so small that its half is 0
+        return 1.0
     if freedom % 2 == 0:
         terms = [k * math.log(half) - half - math.lgamma(k + 1) for k in range(freedom // 2)]
         return min(math.fsum(math.exp(each) for each in terms), 1.0)

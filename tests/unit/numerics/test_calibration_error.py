@@ -6,21 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from edgewise.numerics.calibration_error import (
-    BINS,
     area_under_risk_coverage,
-    brier,
     conformal_threshold,
     expected_calibration_error,
     fit_temperature,
-    negative_log_likelihood,
-    reliability,
     risk_coverage,
 )
-from edgewise.numerics.statistics import auroc, log_softmax, softmax
+from edgewise.numerics.statistics import log_softmax, softmax
 
 Floats = NDArray[np.float64]
 
@@ -30,34 +24,6 @@ def beliefs(seed: int, *, samples: int = 500, classes: int = 7) -> tuple[Floats,
     logits = random.normal(size=(samples, classes)) * 2.5
     labels = np.array([random.choice(classes, p=row) for row in softmax(logits / 1.7)])
     return logits, labels
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_proper_scores_and_auroc_are_those_of_scikit_learn(seed: int) -> None:
-    logits, labels = beliefs(seed)
-    p = softmax(logits)
-    classes = list(range(p.shape[1]))
-    assert negative_log_likelihood(p, labels) == pytest.approx(log_loss(labels, p, labels=classes), rel=1e-9)
-    expected = brier_score_loss(labels, p, labels=classes, scale_by_half=False)
-    assert brier(p, labels) == pytest.approx(expected, rel=1e-9)
-    wrong = p.argmax(1) != labels
-    surprise = 1 - p.max(1)
-    assert auroc(surprise[wrong], surprise[~wrong]) == pytest.approx(roc_auc_score(wrong, surprise), rel=1e-9)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_calibration_error_is_that_of_the_curve_of_scikit_learn(seed: int) -> None:
-    logits, labels = beliefs(seed)
-    p = softmax(logits)
-    confidence, right = p.max(1), p.argmax(1) == labels
-    share, mean = calibration_curve(right, confidence, n_bins=BINS, strategy="uniform")
-    table = reliability(confidence, right)
-    known = table[table[:, 0] > 0]
-    assert known[:, 1] == pytest.approx(mean, rel=1e-9)
-    assert known[:, 2] == pytest.approx(share, rel=1e-9)
-    weights = known[:, 0] / len(labels)
-    error = float((weights * abs(share - mean)).sum())
-    assert expected_calibration_error(confidence, right) == pytest.approx(error, rel=1e-9)
 
 
 def test_certainty_that_is_always_right_is_calibrated_and_always_wrong_is_not() -> None:

@@ -55,29 +55,13 @@ def test_mean_interval() -> None:
     assert ours.mean_interval([3.0]).high == math.inf
 
 
-@pytest.mark.parametrize(("successes", "trials"), [(0, 50), (50, 50), (3, 40), (500, 1000)])
-def test_share_interval_is_scipys(successes: int, trials: int) -> None:
-    interval = ours.share_interval(successes, trials)
-    expected = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
 def test_share_interval_of_nothing() -> None:
     for successes, trials in ((0, 0), (3, 2), (-1, 4)):
         with pytest.raises(ValueError, match="of"):
             ours.share_interval(successes, trials)
 
 
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (5, 5), (10, 3), (3, 10), (900, 1100)])
-def test_mcnemar_is_the_exact_binomial_test(first: int, second: int) -> None:
-    expected = scipy.stats.binomtest(first, first + second).pvalue if first + second else 1.0
-    assert ours.mcnemar(first, second) == pytest.approx(expected)
-
-
-def test_ranks_and_spearman_are_scipys() -> None:
-    x, y = np.random.default_rng(0).integers(0, 9, (2, 60))
-    np.testing.assert_array_equal(ours.ranks(x), scipy.stats.rankdata(x))
-    assert ours.spearman(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
+def test_spearman_of_what_has_no_rank_correlation() -> None:
     assert math.isnan(ours.spearman([1, 1], [1, 2]))
     with pytest.raises(ValueError, match="2 and 3"):
         ours.spearman([1, 2], [1, 2, 3])
@@ -86,7 +70,7 @@ def test_ranks_and_spearman_are_scipys() -> None:
 def test_auroc_is_the_share_of_ordered_pairs() -> None:
     p, n = np.random.default_rng(0).integers(0, 9, (2, 40))
     pairs = np.mean((p[:, None] > n) + 0.5 * (p[:, None] == n))
-    assert ours.auroc(p, n) == pytest.approx(pairs)
+    assert ours.auroc(p, n) == pytest.approx(pairs, rel=1e-9)
     assert ours.auroc([2.0, 3.0], [0.0, 1.0]) == 1.0
     assert math.isnan(ours.auroc([], [1.0]))
 
