@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+import checkout  # noqa: F401  (makes `tests` importable)
 from tests.conformance.fleet.agents import awaited, running
 from tests.faults.device.agents import enrol, publish
 from tests.faults.device.bundles import IN

@@ -29,6 +29,7 @@ from random import Random
 import asyncpg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import checkout  # noqa: F401  (makes `tests` importable)
 from edgewise.contracts.enrolment import Signed, to_sign, write_header
 from edgewise.contracts.histogram import histogram_of
 from edgewise.contracts.telemetry import Envelope, encode_envelope

@@ -32,6 +32,7 @@ from random import Random
 import asyncpg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import checkout  # noqa: F401  (makes `tests` importable)
 from edgewise.contracts.telemetry import encode_envelope
 from edgewise.device.agent import schedule
 from edgewise.device.waiting import wait_s

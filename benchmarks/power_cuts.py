@@ -27,6 +27,7 @@ from pathlib import Path
 
 import msgspec
 
+import checkout  # noqa: F401  (makes `tests` importable)
 from edgewise.bundle.delta_make import candidates
 from edgewise.device.agent import client
 from edgewise.device.agent import status as statuses
