@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -56,7 +58,9 @@ def test_wilson(hits: int, misses: int, level: float) -> None:
 def test_both_bootstraps_of_the_same_draws(sample: Floats, seed: int, level: float) -> None:
     """A generator of one seed draws the same resamples for both, so that nothing but arithmetic may differ."""
     assume(sample.std() > 1e-6 * np.abs(sample).max())  # scipy has no interval where nothing varies
-    for method, interval in (("percentile", percentile_interval), ("BCa", bca_interval)):
+    methods: tuple[Literal["percentile", "BCa"], ...] = ("percentile", "BCa")
+    for method in methods:
+        interval = percentile_interval if method == "percentile" else bca_interval
         expected = stats.bootstrap(
             (sample,), np.mean, method=method, n_resamples=200, confidence_level=level, rng=np.random.default_rng(seed)
         ).confidence_interval
@@ -80,7 +84,7 @@ def test_spearman(size: int, seeds: tuple[int, int], values: tuple[int, int]) ->
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         assert np.isnan(spearman(x, y))
     else:
-        assert spearman(x, y) == close(stats.spearmanr(x, y).statistic)
+        assert spearman(x, y) == close(float(stats.spearmanr(x, y).statistic))
 
 
 @given(inside=samples(), outside=samples())
@@ -139,5 +143,5 @@ def test_the_tail_of_chi_squared(statistic: float, freedom: int) -> None:
 @given(counts=st.tuples(COUNT, COUNT, COUNT, COUNT))
 def test_fisher(counts: tuple[int, int, int, int]) -> None:
     hits, misses, others, rest = counts
-    expected = float(stats.fisher_exact([[hits, misses], [others, rest]], alternative="greater").pvalue)
+    expected = float(stats.fisher_exact(np.array([[hits, misses], [others, rest]]), alternative="greater").pvalue)
     assert fisher_greater(hits, hits + misses, others, others + rest) == pytest.approx(expected, rel=1e-9, abs=1e-12)
