@@ -1,16 +1,17 @@
 """A reconnect storm: every device of a fleet comes back in the same second, and each keeps to the device's own rules.
 
 A device opens a connection of its own for every request. It checks for an update and sends one envelope; where it is
-told to come back later it waits as `edgewise.device.waiting` says, and it is done when both were answered. Two storms:
+told to come back later it waits as `edgewise.device.waiting` says, and it is done when both were answered:
 
-    power        all have a bundle: first polls are spread over an interval (`device.agent.schedule.begun`)
-    at once      none waits before its first try: the worst that rules cannot spread
+    power         all have a bundle: first polls are spread over an interval (`device.agent.schedule.begun`)
+    at once       none waits before its first try: the worst that rules cannot spread
+    turned away   as the first, but the server lets so few envelopes wait that it answers many with 503 and Retry-After
 
 The exit code is 1 after a status other than 200, 304, 202 and 503, a 503 without Retry-After, a device that gave up, an
-envelope lost or kept twice, and, in the first storm, a refused or broken connection: in the second the system's own
-limits break some, and those devices try again.
+envelope lost or kept twice, a refused or broken connection except in the second storm (there the system's own limits
+break some, and those devices try again), and where nobody was turned away in the third.
 
-    python benchmarks/fleet_storm.py                      # 20,000 devices, about two minutes
+    python benchmarks/fleet_storm.py                      # 20,000 devices, about four minutes
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 import asyncpg
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import checkout  # noqa: F401  (makes `tests` importable)
@@ -37,14 +40,22 @@ from edgewise.contracts.telemetry import encode_envelope
 from edgewise.device.agent import schedule
 from edgewise.device.waiting import wait_s
 from edgewise.fleet import administer
+from edgewise.fleet.settings import Settings
 from fleet_load import enrol, envelopes_of, etag_of, postgresql_and_folder, process, signed_request, spread
 from machine import describe
-from tests.conformance.fleet.backends import free_port, running_postgresql, start_server
+from tests.conformance.fleet.backends import free_port, running_postgresql, start_server, started
 
 INTERVAL_S, JITTER = 10, 1.0
 """What the server tells its devices, far shorter than 300 s so that the storm is over soon."""
 PATIENCE_S = 240.0
+Keys = dict[str, Ed25519PrivateKey]
 CLIENTS = 4
+FEW = 8
+"""Envelopes that the third storm's server lets wait; others get 503."""
+SMALL = (
+    "import sys, msgspec; from edgewise.fleet import administer, settings; "
+    "administer.serve(msgspec.json.decode(sys.argv[1], type=settings.Settings))"
+)
 SOURCES = 40
 """Addresses of this machine to connect from: one has too few ports for so many connections."""
 
@@ -140,58 +151,81 @@ def together(found: list[Seen]) -> Seen:
     return whole
 
 
-async def measure(count: int, port: int, database: str) -> bool:
-    """Run both storms; return whether nothing failed."""
+async def measure(storms: Mapping[str, Callable[[], float]], keys: Keys, port: int, database: str) -> bool:
+    """Run the storms, each given by how long (seconds) a device waits at first; return whether nothing failed."""
     connection = await asyncpg.connect(database)
-    keys = await enrol(connection, count)
     raw = {name: key.private_bytes_raw() for name, key in keys.items()}
     etag = await etag_of(port)
     check = f"GET /repository/metadata/timestamp.json HTTP/1.1\r\nHost: x\r\nIf-None-Match: {etag}\r\n\r\n".encode()
-    draw = Random(2)  # noqa: S311 - spreads load, no secret
-    pace = schedule.Pace(interval_s=INTERVAL_S, jitter=JITTER)
-
-    def spread_out() -> float:
-        return schedule.begun(pace, now=0.0, uniform=draw.random(), installed=True).poll_s
-
     fine = True
     with ProcessPoolExecutor(CLIENTS) as pool:
-        for storms, (name, first_s) in enumerate((("power", spread_out), ("at once", lambda: 0.0)), start=1):
-            made = envelopes_of(keys, count, boot=name.replace(" ", "-"))
+        for name, first_s in storms.items():
+            had = await connection.fetchval("SELECT count(*) FROM envelope")
+            made = envelopes_of(keys, len(keys), boot=name.replace(" ", "-"))
             fleet = [Device(each.device, raw[each.device], encode_envelope(each), first_s()) for each in made]
             began = time.perf_counter() + 5  # by then all processes are ready; the clock is the same in all of them
             parts = [pool.submit(storm, port, check, fleet[first::CLIENTS], began) for first in range(CLIENTS)]
             seen = together([await asyncio.wrap_future(each) for each in parts])
             took = time.perf_counter() - began
-            lost = storms * count - await connection.fetchval("SELECT count(*) FROM envelope")
-            print(f"{name}: {count} devices done in {took:.0f} s; {dict(seen.answers)}; {spread(seen.late_ms)}")
+            lost = len(fleet) + had - await connection.fetchval("SELECT count(*) FROM envelope")
+            print(f"{name}: {len(fleet)} devices done in {took:.0f} s; {dict(seen.answers)}; {spread(seen.late_ms)}")
             print(
                 f"  most in a second {max(seen.starts.values())}; devices by tries {dict(sorted(seen.tries.items()))}"
             )
             print(f"  errors {dict(seen.errors)}; envelopes lost {lost}", flush=True)
             broken = sum(times for what, times in seen.errors.items() if "Error" in what)
             fine = fine and lost == 0 and sum(seen.errors.values()) == (broken if name == "at once" else 0)
-            fine = fine and sum(seen.tries.values()) == count
+            fine = fine and sum(seen.tries.values()) == len(fleet)
+            fine = fine and (name != "turned away" or seen.answers["telemetry 503"] > 0)
     await connection.close()
     return fine
+
+
+async def enrolled(database: str, count: int) -> Keys:
+    """Enrol devices and return their keys."""
+    connection = await asyncpg.connect(database)
+    try:
+        return await enrol(connection, count)
+    finally:
+        await connection.close()
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devices", type=int, default=20_000)
+    parser.add_argument("--few", type=int, default=FEW, help="envelopes that may wait in the third storm")
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     print(json.dumps(describe()))
+    draw = Random(2)  # noqa: S311 - spreads load, no secret
+    pace = schedule.Pace(interval_s=INTERVAL_S, jitter=JITTER)
+
+    def spread_out() -> float:
+        return schedule.begun(pace, now=0.0, uniform=draw.random(), installed=True).poll_s
+
     with tempfile.TemporaryDirectory() as folder, running_postgresql() as database:
         backend = postgresql_and_folder(database.get_uri(), Path(folder))
         administer.migrate(backend.database)
         metadata = Path(folder, "store", "repository", "metadata")
         metadata.mkdir(parents=True)
         (metadata / "timestamp.json").write_bytes(secrets.token_bytes(800))
+        keys = asyncio.run(enrolled(backend.database, options.devices))
         port, log = free_port(), Path(folder, "log")
         with process(start_server(backend, port, "--poll-interval", str(INTERVAL_S), log=log)):
-            fine = asyncio.run(measure(options.devices, port, backend.database))
+            fine = asyncio.run(measure({"power": spread_out, "at once": lambda: 0.0}, keys, port, backend.database))
+        port = free_port()
+        small = Settings(
+            database=backend.database,
+            store=backend.store,
+            port=port,
+            poll_interval_s=INTERVAL_S,
+            inbox_limit=options.few,
+        )
+        command = [sys.executable, "-c", SMALL, msgspec.json.encode(small).decode()]
+        with process(started(command, port, log=log)):
+            fine = asyncio.run(measure({"turned away": spread_out}, keys, port, backend.database)) and fine
     sys.exit(0 if fine else 1)
 
 

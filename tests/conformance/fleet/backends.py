@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -167,12 +167,13 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def start_server(backend: Backend, port: int, *options: str, log: Path) -> subprocess.Popen[bytes]:
     """Start `edgewise fleet serve` as a process of its own and wait until it is ready."""
     command = [sys.executable, "-m", "edgewise.cli.main", "fleet", "serve", "--port", str(port)]
+    return started([*command, "--database", backend.database, "--store", backend.store, *options], port, log=log)
+
+
+def started(command: Sequence[str], port: int, *, log: Path) -> subprocess.Popen[bytes]:
+    """Start a server with a command of one's own and wait until it is ready."""
     with log.open("ab") as out:
-        server = subprocess.Popen(
-            [*command, "--database", backend.database, "--store", backend.store, *options],
-            stderr=out,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
-        )
+        server = subprocess.Popen(command, stderr=out, env={**os.environ, "PYTHONWARNINGS": "error"})
     until = time.monotonic() + 60
     while True:
         assert server.poll() is None, log.read_text()
