@@ -1,6 +1,6 @@
 """The device's hot path: what `edgewise.device` adds to ONNX Runtime, in time and in memory.
 
-    python benchmarks/device.py [--zoo DIR] [--only PART ...] [--inferences 1000000]
+    python benchmarks/device.py [--zoo DIR] [--only PART ...] [--inferences 1000000] [--warm-up 200000]
 
 Each figure is a difference or a ratio within one run: calls alternate in one process, each of a pair in turn first;
 processes alternate too. Needs Linux and the zoo's dscnn-kws and mobilenetv2-imagenet. Two minutes, and for `slope`
@@ -9,6 +9,7 @@ as long as a million inferences take.
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -49,7 +50,8 @@ def main() -> None:
         "slope": slope,
     }
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
-    parser.add_argument("--inferences", type=int, default=1_000_000)
+    parser.add_argument("--inferences", type=int, default=1_000_000, help="of `slope`, a multiple of 200")
+    parser.add_argument("--warm-up", type=int, default=200_000, help="of `slope`: the allocators fill their arenas")
     given = parser.parse_args()
     missing = [each for each in (DSCNN, MOBILENET) if not (given.zoo / each).is_file()]
     if missing:
@@ -175,21 +177,38 @@ def memory(given: argparse.Namespace) -> None:
 
 
 def slope(given: argparse.Namespace) -> None:
-    """Watch the resident memory over many inferences; the first tenth is warm-up."""
-    path, count = given.zoo / DSCNN, given.inferences
-    runtime = Runtime.open(path, shapes=_shapes(_bare(path)))
-    feeds = _feeds(runtime)
-    page_kib = os.sysconf("SC_PAGE_SIZE") // 1024
-    at, kib = [], []
-    for done in range(count):
-        runtime.infer(feeds, deadline_ms=1000.0)
-        if done >= count // 10 and done % (count // 100) == 0:
-            at.append(done / 1e6)
-            kib.append(int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * page_kib)
+    """Watch the resident memory of a runtime and of a bare session over many inferences, at the same time."""
+    model, count = given.zoo / DSCNN, given.inferences
+    script = str(Path(__file__).with_name("growth.py"))
+    children = {
+        which: subprocess.Popen(
+            [sys.executable, script, str(model), which, str(given.warm_up), str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        for which in ("bare", "runtime")
+    }
+    for child in children.values():
+        child.stdout.readline()  # type: ignore[union-attr]  # a pipe
+    for child in children.values():
+        child.stdin.write("begin\n")  # type: ignore[union-attr]  # a pipe
+    kib = {which: np.array(json.loads(child.stdout.readline())) for which, child in children.items()}  # type: ignore[union-attr]  # a pipe
+    at = (np.arange(len(kib["bare"])) + 1) / len(kib["bare"]) * count / 1e6
+    print(f"memory over {count} inferences after {given.warm_up} of warm-up, dscnn-kws:")
+    for words, values in (("bare session", kib["bare"]), ("runtime", kib["runtime"])):
+        _print_slope(words, at, values)
+    _print_slope("difference", at, kib["runtime"] - kib["bare"])
+
+
+def _print_slope(words: str, at: Doubles, kib: NDArray[np.int64]) -> None:
+    """Print the slope of KiB over millions of inferences, with its interval."""
     interval = slope_interval(at, kib, generator=np.random.default_rng(0))
     print(
-        f"memory over {count} inferences: {theil_sen(at, kib):+.1f} KiB a million "
-        f"(95 %: {interval.low:+.1f} to {interval.high:+.1f}), from {kib[0]} to {kib[-1]} KiB"
+        f"  {words}: {theil_sen(at, kib):+.1f} KiB a million (95 %: {interval.low:+.1f} to {interval.high:+.1f}, "
+        f"{'holds' if interval.low <= 0 <= interval.high else 'does not hold'} zero), "
+        f"from {kib[0]} to {kib[-1]} KiB, {kib.min()} at least, {kib.max()} at most"
     )
 
 
