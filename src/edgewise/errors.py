@@ -20,6 +20,7 @@
     +-- ExecutionError           a runtime could not load or run a variant (exit 1)
     |   +-- UnsafeModelError         it names data outside its folder
     |   +-- CustomOperatorError      it needs operators of a library, and none is ever loaded
+    |   +-- OutOfMemoryError         an execution needs more memory than there is
     +-- WorkerError              a helper process died or hung (exit 1)
     +-- InstallError             a bundle did not pass what this device asks of it; the one before runs (exit 1)
     |   +-- GoldenError              other outputs than when it was sealed
@@ -169,6 +170,10 @@ class UnsafeModelError(ExecutionError):
 
 class CustomOperatorError(ExecutionError):
     """A model needs operators that the runtime does not have; libraries of custom operators are never loaded."""
+
+
+class OutOfMemoryError(ExecutionError):
+    """A runtime did not get the memory that loading or an execution needs."""
 
 
 class WorkerError(EdgewiseError):

@@ -11,7 +11,7 @@ import onnxruntime
 
 from edgewise.errors import ExecutionError, ModelError
 from edgewise.runtimes.base import Array, TensorSpec
-from edgewise.runtimes.onnxruntime_ import REFUSALS, OnnxRuntime, OnnxRuntimeSession, reason
+from edgewise.runtimes.onnxruntime_ import REFUSALS, OnnxRuntime, OnnxRuntimeSession, named, reason
 
 Shapes = Mapping[str, tuple[int | None, ...]]
 """Sizes of inputs, for those that the model leaves open. None stays open: each call says it, or a state grows there."""
@@ -185,7 +185,7 @@ class BoundSession:
         try:
             self._native.run_with_iobinding(self._binding, self._options)
         except REFUSALS as error:
-            raise ExecutionError(f"ONNX Runtime could not run the model: {reason(error)}") from error
+            raise named(error)(f"ONNX Runtime could not run the model: {reason(error)}") from error
         if not self._open_outputs:
             return self._views, {}
         values = dict(zip(self._output_names, self._binding.get_outputs(), strict=True))

@@ -17,12 +17,21 @@ from edgewise.errors import (
     CustomOperatorError,
     ExecutionError,
     GoldenError,
+    OutOfMemoryError,
     OverBudgetError,
     UnsafeModelError,
     WorkerError,
 )
 
-KINDS = (GoldenError, OverBudgetError, ExecutionError, UnsafeModelError, CustomOperatorError, BundleError)
+KINDS = (
+    GoldenError,
+    OverBudgetError,
+    ExecutionError,
+    UnsafeModelError,
+    CustomOperatorError,
+    OutOfMemoryError,
+    BundleError,
+)
 """What a trial may end with, beside a worker that died."""
 
 

@@ -12,7 +12,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from edgewise.contracts.target import RuntimeName
-from edgewise.errors import CustomOperatorError, ExecutionError, UnsafeModelError
+from edgewise.errors import CustomOperatorError, ExecutionError, OutOfMemoryError, UnsafeModelError
 from edgewise.runtimes.base import Array, KernelTime, TensorSpec
 
 PROVIDERS = ("CPUExecutionProvider",)
@@ -30,6 +30,8 @@ REFUSALS: tuple[type[Exception], ...] = (
 NAMED: Mapping[str, type[ExecutionError]] = {
     "External data path": UnsafeModelError,
     "not a registered function/op": CustomOperatorError,
+    "Failed to allocate memory": OutOfMemoryError,
+    "bad_alloc": OutOfMemoryError,
 }
 """Refusals with a name of their own, by what ONNX Runtime says."""
 
@@ -104,7 +106,7 @@ class OnnxRuntimeSession:
         try:
             return tuple(self.native.run(self._output_names, feeds))
         except REFUSALS as error:
-            raise ExecutionError(
+            raise named(error)(
                 f"ONNX Runtime could not run the model: {reason(error)}",
                 required=f"inputs {', '.join(_show(each) for each in self._inputs)}",
             ) from error
@@ -207,6 +209,12 @@ def reason(error: BaseException) -> str:
     return useful if len(useful) <= _MAX_MESSAGE else useful[: _MAX_MESSAGE - 3] + "..."
 
 
+def named(error: Exception) -> type[ExecutionError]:
+    """Return what one of `REFUSALS` is raised as."""
+    words = str(error)
+    return next((each for sign, each in NAMED.items() if sign in words), ExecutionError)
+
+
 def _create(
     model: Path | bytes, options: onnxruntime.SessionOptions, *, without: Sequence[str] = ()
 ) -> onnxruntime.InferenceSession:
@@ -217,9 +225,7 @@ def _create(
         )
     except REFUSALS as error:
         origin = f" {model}" if isinstance(model, Path) else ""
-        words = reason(error)
-        kind = next((each for sign, each in NAMED.items() if sign in words), ExecutionError)
-        raise kind(f"ONNX Runtime could not load the model{origin}: {words}") from error
+        raise named(error)(f"ONNX Runtime could not load the model{origin}: {reason(error)}") from error
 
 
 def _save_optimised(options: onnxruntime.SessionOptions, path: Path, *, external_from_bytes: int) -> None:

@@ -27,7 +27,7 @@ from edgewise.device.worker.frames import (
     place,
     view,
 )
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, OutOfMemoryError
 
 
 class Child:
@@ -71,6 +71,10 @@ class Child:
             self._session.allow()
         try:
             shapes = self._run()
+        except (OutOfMemoryError, MemoryError) as error:
+            # The runtime's arena now takes twice what it was refused whenever it grows, or all that is left:
+            # whatever else needs memory here would fail.
+            return frame(Kind.EXHAUSTED, sequence, _in_one_line(error))
         except EdgewiseError as error:
             return frame(Kind.FAILED, sequence, _in_one_line(error))
         finally:

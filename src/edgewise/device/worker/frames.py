@@ -35,6 +35,8 @@ class Kind(IntEnum):
     READY = 3
     DONE = 4
     FAILED = 5
+    EXHAUSTED = 6
+    """It has failed for want of memory, and ends."""
 
 
 class Setup(Value, kw_only=True):

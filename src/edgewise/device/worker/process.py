@@ -121,10 +121,15 @@ class Process:
         self.outputs(until)
 
     def outputs(self, until: float) -> dict[str, Array]:
-        """Return copies of what the execution gave. Raises SilentError, and ExecutionError where it failed."""
+        """Return copies of what the execution gave.
+
+        Raises SilentError, ExecutionError where it failed, WorkerError where the process ends, for want of memory say.
+        """
         kind, sequence, rest = self._receive(until)
-        if kind not in {Kind.DONE, Kind.FAILED} or sequence != self._sequence:
+        if kind not in {Kind.DONE, Kind.FAILED, Kind.EXHAUSTED} or sequence != self._sequence:
             raise WorkerError(f"the worker answered {kind.name} {sequence} to {self._sequence}")
+        if kind is Kind.EXHAUSTED:
+            raise WorkerError(rest.decode(errors="replace")[:500])
         if kind is Kind.FAILED:
             raise ExecutionError(rest.decode(errors="replace")[:500])
         layout, memory = self._layout, self._memory

@@ -40,7 +40,7 @@ class Counts(NamedTuple):
 
     starts: int
     crashes: int
-    """The process ended by itself, or said something that it cannot have meant."""
+    """The process ended by itself, ran out of memory, or said something that it cannot have meant."""
     hangs: int
     """It was ended because it did not answer."""
 
@@ -85,8 +85,8 @@ class Worker:
         """Execute once; returns arrays of the caller's own. The deadline is of `time.monotonic_ns`.
 
         At the deadline the execution is told to end, 70 ms later the process is ended and another one started, whose
-        states are zeros. Raises ExecutionError where the model fails, is cut or is not open yet, WorkerError where
-        the process ended.
+        states are zeros. So is one that did not get the memory it needs. Raises ExecutionError where the model
+        fails, is cut or is not open yet, WorkerError where the process ended.
         """
         until = deadline_ns / 1e9
 
