@@ -5,8 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise.contracts.manifest import DriftReference, PageHinkley
-from edgewise.contracts.telemetry import Sketch
-from edgewise.device.drift.noise import noised
 from edgewise.device.drift.rule import ScoreWatch
 
 REFERENCE = DriftReference(
@@ -31,12 +29,3 @@ def test_how_values_are_batched_changes_nothing(values: list[float], cuts: list[
     key = [(each.test, each.first, each.last) for each in sorted(expected, key=lambda each: each.test)]
     assert [(each.test, each.first, each.last) for each in sorted(found, key=lambda each: each.test)] == key
     assert parts.sketch() == whole.sketch()
-
-
-@given(st.lists(st.integers(0, 50), min_size=2, max_size=8), st.floats(0.01, 10), st.randoms())
-def test_noise_keeps_edges_and_gives_counts(counts: list[int], epsilon: float, random: object) -> None:
-    edges = tuple(float(at) for at in range(len(counts) - 1))
-    sketches = {"margin": Sketch(edges=edges, counts=tuple(counts))}
-    found = noised(sketches, epsilon=epsilon, uniform=random.random)  # type: ignore[attr-defined]
-    assert found["margin"].edges == edges
-    assert all(each >= 0 for each in found["margin"].counts)

@@ -12,8 +12,10 @@ from edgewise.device.agent.settings import MIB, CaptureOptions
 from edgewise.device.agent.tensors import Specs
 from edgewise.device.capture.samples import Samples
 from edgewise.device.capture.sketches import Capture, Report
+from edgewise.device.ready import Ready
 from edgewise.errors import OutputError
 from edgewise.keys.sealed import load_sealing
+from edgewise.numerics.scores import margins
 from edgewise.runtimes.base import Array
 
 FOLDER = "samples"
@@ -41,10 +43,10 @@ class Capturing:
         arrays = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, (dtype, shape) in specs.items()}
         self._capture = Capture(arrays, report_s=self._options.report_s, epsilon=self._options.epsilon)
 
-    def offer(self, inputs: Mapping[str, Array]) -> None:
-        """Look at an inference, where one is due."""
-        if self._capture is not None:
-            self._capture.offer(inputs)
+    def offer(self, inputs: Mapping[str, Array], ready: Ready, outputs: Mapping[str, Array]) -> None:
+        """Look at an inference, where one is due: its inputs, and what a model has answered; empty where none has."""
+        if self._capture is not None and self._capture.is_due:
+            self._capture.offer(inputs, _margin(ready, outputs))
         if self._wanted:
             self._pending, self._wanted = {name: np.array(each) for name, each in inputs.items()}, False
 
@@ -63,3 +65,14 @@ class Capturing:
             except OutputError as error:
                 log.warning("no sample is kept", extra={"reason": error.found})
         return self._capture.report() if self._capture is not None else None
+
+
+def _margin(ready: Ready, outputs: Mapping[str, Array]) -> float | None:
+    """Return a classifier's top-1 less top-2 probability; None for another task, one class, or no output."""
+    if ready.stored is None or ready.manifest is None:
+        return None
+    scores = outputs.get(ready.manifest.outputs[0].name)
+    if scores is None or scores.size < 2:
+        return None
+    with np.errstate(invalid="ignore"):  # what is no number is left out afterwards
+        return float(margins(scores.reshape(1, -1).astype(np.float64), stored=ready.stored)[0])

@@ -24,6 +24,8 @@ from edgewise.runtimes.base import Array
 if TYPE_CHECKING:
     from edgewise.device.governor.adaptive import AdaptiveRuntime
 
+_OF_MODEL = frozenset({OutcomeKind.LOCAL, OutcomeKind.LOCAL_DEGRADED})
+
 
 class Declared(NamedTuple):
     """What the owner wants beside the model: fallbacks, the governor, and the log of every fallback."""
@@ -118,11 +120,12 @@ class Serving:
             if self._closing or self._model is None:
                 return Answer({}, self.refuse("the agent stops" if self._closing else "no bundle is installed yet"))
             left_ms = None if until_s is None else (until_s - self._clock()) * 1000
+            ready = self._model.runtime.ready  # the governor may go to another one behind this inference
             found = self._model.runtime.infer(inputs, deadline_ms=left_ms)
             if (shadow := self._shadow) is not None and found.outcome.kind is OutcomeKind.LOCAL:
                 shadow.offer(inputs, found.outputs)
             if self._capturing is not None and found.outputs:
-                self._capturing.offer(inputs)
+                self._capturing.offer(inputs, ready, found.outputs if found.outcome.kind in _OF_MODEL else {})
             return Answer({name: array.copy() for name, array in found.outputs.items()}, found.outcome)
         finally:
             self._lock.release()

@@ -3,15 +3,11 @@
 Of every `every_s` seconds one inference is looked at, the first: its least and its largest value of each channel are
 kept as numbers, and binned 64 at a time. Memory is fixed by the number of channels.
 
-Privacy, where `epsilon` is given. An inference adds one to at most one bin of each of D sketches. Seconds are cut at
-fixed times, so taking one inference out of a stream, or adding it, changes at most the one that is looked at in its
-slot: one count less in each of D sketches, one more in each, an L1 distance of 2 D. Each count of a report gets
-discrete Laplace noise of the scale b = ceil(2 D / epsilon), by itself: the probabilities of any report under the two
-streams differ by a factor of at most exp(2 D / b) <= exp(epsilon) (Dwork et al., TCC 2006, theorem 1, with the discrete
-noise of `noise`). Clipping below 0 afterwards takes nothing away. An inference is in one report only. So each report,
-and all of them together, are epsilon-differentially private for a single inference. Not covered: somebody who is in
-k inferences (k epsilon), and everything else that telemetry tells (how many inferences, how fast, their outcomes).
-What is not finite is counted in no sketch, and the count of those is not sent where noise is.
+Privacy, where `epsilon` is given: see `device.noise`. Seconds are cut at fixed times, so taking one inference out of a
+stream, or adding it, changes at most the one that is looked at in its slot, as does another one in its place. An
+inference is in one report only, so all reports together are epsilon-differentially private for a single inference. Not
+covered: somebody who is in k inferences (k epsilon), and everything else that telemetry tells (how many inferences,
+how fast, their outcomes). What is not finite is counted in no sketch, and that count is not sent where noise is.
 """
 
 from __future__ import annotations
@@ -35,7 +31,7 @@ from edgewise.contracts.capture import (
     REPORTS,
 )
 from edgewise.contracts.telemetry import Sketch
-from edgewise.device.capture.noise import Below, discrete_laplace
+from edgewise.device.noise import Below, noised, scale_of
 from edgewise.device.uplink.collector import Window
 from edgewise.numerics.channels import captured_channels, extremes, sides
 
@@ -72,7 +68,7 @@ class Capture:
         self._channels = captured_channels(inputs)
         self._every_s, self._report_s, self._clock, self._below = every_s, report_s, clock, below
         count = sum(self._channels.values())
-        self.noise_scale = 0 if epsilon is None else math.ceil(2 * (2 * count + 1) / epsilon)
+        self.noise_scale = 0 if epsilon is None else scale_of(epsilon, sketches=2 * count + 1)
         """Of the noise on each count; 0 without."""
         self._lock = threading.Lock()
         self._extremes = np.zeros((BATCH, 2, count))
@@ -82,6 +78,11 @@ class Capture:
         self._margin_counts = np.zeros(len(MARGIN_EDGES) + 1, np.int64)
         self._slot = -1
         self._report_at = clock() + report_s
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next inference that is offered is looked at."""
+        return int(self._clock() / self._every_s) != self._slot
 
     def offer(self, inputs: Arrays, margin: float | None = None) -> None:
         """Look at an inference, where one is due; `margin` is top-1 less top-2 probability. The arrays are not kept."""
@@ -145,6 +146,4 @@ class Capture:
         self._margin_counts += np.bincount(known, minlength=len(MARGIN_EDGES) + 1)
 
     def _told(self, counts: NDArray[np.int64]) -> tuple[int, ...]:
-        if not self.noise_scale:
-            return tuple(counts.tolist())
-        return tuple(max(0, count + discrete_laplace(self.noise_scale, self._below)) for count in counts.tolist())
+        return noised(counts.tolist(), self.noise_scale, self._below)

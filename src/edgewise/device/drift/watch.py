@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from edgewise.contracts.manifest import DriftReference
 from edgewise.contracts.telemetry import Sketch
-from edgewise.device.drift.noise import noised
 from edgewise.device.drift.policy import DriftPolicy
 from edgewise.device.drift.rule import Alarm, ScoreWatch
+from edgewise.device.noise import noised, scale_of
 from edgewise.device.ready import Ready
 from edgewise.numerics.scores import ENERGY_SCORE, MARGIN, channels, energies, extremes, margins, range_names
 from edgewise.runtimes.base import Array
@@ -79,16 +79,19 @@ class DriftWatch:
         return found
 
     def take_not_finite(self) -> int:
-        """Return how many inferences had scores that were not finite, since the last call."""
+        """Return how many inferences had scores that were not finite, since the last call; 0 where noise is."""
         found, self._not_finite = self._not_finite, 0
-        return found
+        return found if self.policy.epsilon is None else 0
 
     def drain(self) -> dict[str, Sketch]:
         """Return the counts of each score since the last call, noised where the policy says so, and begin anew."""
         self.look()
         self.reported = len(self.alarms)
         found = {name: each.sketch() for name, each in self._watches.items()}
-        return found if self.policy.epsilon is None else noised(found, epsilon=self.policy.epsilon)
+        if self.policy.epsilon is None or not found:
+            return found
+        scale = scale_of(self.policy.epsilon, sketches=len(found))
+        return {name: Sketch(edges=each.edges, counts=noised(each.counts, scale)) for name, each in found.items()}
 
 
 class _Beliefs:

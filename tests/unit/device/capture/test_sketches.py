@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from random import Random
 from typing import Any
 
@@ -16,12 +15,9 @@ from edgewise.contracts.capture import (
     NOISE,
     NOT_FINITE,
     REPORTS,
-    noise_bias,
-    noise_variance,
     side_of,
 )
 from edgewise.contracts.telemetry import MOST_BYTES, MOST_SERIES, encode_envelope
-from edgewise.device.capture.noise import discrete_laplace
 from edgewise.device.capture.sketches import Capture, Report
 from edgewise.device.uplink.collector import Collector, Reporter
 from tests.unit.device.uplink.devices import RELEASE
@@ -119,23 +115,6 @@ def test_reports_come_when_they_are_due_and_go_into_a_window_that_can_be_sent() 
 
 
 class TestNoise:
-    def test_every_value_has_its_probability(self) -> None:
-        draw, scale, count = Random(1), 3, 40_000  # noqa: S311 - a test's own
-        found = Counter(discrete_laplace(scale, draw.randrange) for _ in range(count))
-        q = math.exp(-1 / scale)
-        chi = 0.0
-        for k in range(-12, 13):
-            expected = count * (1 - q) / (1 + q) * q ** abs(k)
-            chi += (found[k] - expected) ** 2 / expected
-        assert chi < 50  # 25 values: 52.6 is the 0.999 quantile of chi-squared with 25 degrees
-
-    def test_the_bias_and_spread_of_clipped_noise_are_as_stated(self) -> None:
-        draw, scale, count = Random(2), 5, 40_000  # noqa: S311 - a test's own
-        found = np.array([max(0, discrete_laplace(scale, draw.randrange)) for _ in range(count)])
-        assert found.mean() == pytest.approx(noise_bias(scale), rel=0.05)
-        assert found.var() == pytest.approx(noise_variance(scale), rel=0.08)
-        assert (noise_bias(0), noise_variance(0)) == (0, 0)
-
     def test_the_scale_follows_from_epsilon_and_the_number_of_sketches(self) -> None:
         assert Capture(IMAGE, epsilon=1.0).noise_scale == 14
         assert Capture(IMAGE, epsilon=0.3).noise_scale == 47
