@@ -32,7 +32,6 @@ from pathlib import Path
 from random import Random
 
 import asyncpg
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import checkout  # noqa: F401  (makes `tests` importable)
@@ -40,7 +39,6 @@ from edgewise.contracts.telemetry import encode_envelope
 from edgewise.device.agent import schedule
 from edgewise.device.waiting import wait_s
 from edgewise.fleet import administer
-from edgewise.fleet.settings import Settings
 from fleet_load import enrol, envelopes_of, etag_of, postgresql_and_folder, process, signed_request, spread
 from machine import describe
 from tests.conformance.fleet.backends import free_port, running_postgresql, start_server, started
@@ -52,10 +50,15 @@ Keys = dict[str, Ed25519PrivateKey]
 CLIENTS = 4
 FEW = 8
 """Envelopes that the third storm's server lets wait; others get 503."""
-SMALL = (
-    "import sys, msgspec; from edgewise.fleet import administer, settings; "
-    "administer.serve(msgspec.json.decode(sys.argv[1], type=settings.Settings))"
+SMALL = """
+import sys
+from edgewise.fleet import administer, settings
+database, store, *numbers = sys.argv[1:]
+port, interval_s, few = map(int, numbers)
+administer.serve(
+    settings.Settings(database=database, store=store, port=port, poll_interval_s=interval_s, inbox_limit=few)
 )
+"""
 SOURCES = 40
 """Addresses of this machine to connect from: one has too few ports for so many connections."""
 
@@ -216,14 +219,8 @@ def main() -> None:
         with process(start_server(backend, port, "--poll-interval", str(INTERVAL_S), log=log)):
             fine = asyncio.run(measure({"power": spread_out, "at once": lambda: 0.0}, keys, port, backend.database))
         port = free_port()
-        small = Settings(
-            database=backend.database,
-            store=backend.store,
-            port=port,
-            poll_interval_s=INTERVAL_S,
-            inbox_limit=options.few,
-        )
-        command = [sys.executable, "-c", SMALL, msgspec.json.encode(small).decode()]
+        numbers = [str(each) for each in (port, INTERVAL_S, options.few)]
+        command = [sys.executable, "-c", SMALL, backend.database, backend.store, *numbers]
         with process(started(command, port, log=log)):
             fine = asyncio.run(measure({"turned away": spread_out}, keys, port, backend.database)) and fine
     sys.exit(0 if fine else 1)

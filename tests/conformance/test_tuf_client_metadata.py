@@ -159,11 +159,21 @@ def test_a_delegation_by_hash_prefixes_is_followed(client: Client, repository: R
 
 
 @pytest.mark.parametrize("algorithms", [["sha512"], ["sha512", "sha256"]])
-def test_other_algorithms_and_names_beyond_ascii(client: Client, repository: Repository, algorithms: list[str]) -> None:
-    target = TargetFile.from_data("päth/ünï 目", b"data", algorithms)
+def test_other_algorithms_and_names_that_are_no_addresses(
+    client: Client, repository: Repository, algorithms: list[str]
+) -> None:
+    target = TargetFile.from_data("päth/ünï 目?x#y%20z", b"data", algorithms)
     repository.targets.targets[target.path] = target
     for digest in target.hashes.values():
-        repository.files[f"targets/päth/{digest}.ünï 目"] = b"data"
+        repository.files[f"targets/päth/{digest}.ünï 目?x#y%20z"] = b"data"
     repository.publish("targets", "snapshot", "timestamp")
     assert client.init(repository.initial_root) == client.download(target.path) == 0
     assert client.files() == [b"data"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "../up", "/abs", "a//b"])
+def test_names_that_look_like_paths_stay_in_the_folder(client: Client, repository: Repository, name: str) -> None:
+    repository.release(name, b"data")
+    assert client.init(repository.initial_root) == client.download(name) == 0
+    assert client.files() == [b"data"]
+    assert {path.name for path in client.targets.parent.iterdir()} == {"metadata", "root", "targets"}

@@ -24,7 +24,7 @@ from edgewise.device.trust.clock import keep_time, reference_time
 from edgewise.device.trust.download import download
 from edgewise.device.trust.fetcher import Fetcher
 from edgewise.device.trust.refusals import refusals
-from edgewise.device.trust.transport import Transport, check_address
+from edgewise.device.trust.transport import IN_PATH, Transport, check_address
 from edgewise.device.trust.writing import refused, write_whole
 from edgewise.errors import DigestError, MetadataError, UnknownTargetError
 
@@ -79,7 +79,8 @@ class _Updater(Updater):
         """Return the path below the targets' address (TUF, section 6.2: consistent snapshots carry the digest)."""
         folder, slash, name = target.name.rpartition("/")
         prefix = f"{next(iter(target.digests.values()))}." if self._trusted_set.root.consistent_snapshot else ""
-        return f"{folder}{slash}{prefix}{name}"
+        # A name is no address: what would begin a query or a fragment, or stand for another character, is encoded.
+        return quote(f"{folder}{slash}{prefix}{name}", safe=IN_PATH.replace("%", ""))
 
 
 class RepositoryClient:
@@ -209,4 +210,5 @@ def _checked_digest(target: SignedTarget) -> str:
 
 def local_name(target: str) -> str:
     """Return a target's name as one file name: no folder, nothing above."""
-    return quote(target, safe="")
+    name = quote(target, safe="")
+    return name.replace(".", "%2E") if name in {".", ".."} else name
