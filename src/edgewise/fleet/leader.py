@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
 from edgewise.errors import EdgewiseError
@@ -14,6 +14,7 @@ from edgewise.fleet.api.services import Services
 from edgewise.fleet.conduct import advance
 from edgewise.fleet.deltas import make_awaited
 from edgewise.fleet.direct import deciding
+from edgewise.fleet.ending import ended
 from edgewise.fleet.ingest_merge import MOST_ROWS, merge_some
 from edgewise.fleet.push import push
 from edgewise.fleet.store import devices, rollouts, telemetry
@@ -25,7 +26,6 @@ Work = Callable[[Services], Awaitable[bool]]
 """One round; returns whether there is more to do at once."""
 
 DAY_MS = 24 * 3_600_000
-_AGAIN_S = 0.5
 
 
 async def merge(services: Services) -> bool:
@@ -105,15 +105,6 @@ async def working(services: Services) -> AsyncIterator[None]:
         yield
     finally:
         await ended(tasks)
-
-
-async def ended(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """End tasks. A cancellation that comes while a library cleans up can be lost there, so it is said again."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
 
 
 async def _repeat(name: str, work: Work, services: Services) -> None:

@@ -12,12 +12,13 @@ from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server
 
-from edgewise.errors import ConfigError, StorageError
+from edgewise.errors import ConfigError
 from edgewise.fleet.api.app import Front, create_api
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.auth import Gatekeeper
 from edgewise.fleet.clock import Clock, system_ms
 from edgewise.fleet.direct import Director
+from edgewise.fleet.ending import others_ended
 from edgewise.fleet.ingest import Inbox
 from edgewise.fleet.leader import working
 from edgewise.fleet.metrics import Metrics
@@ -27,6 +28,9 @@ from edgewise.fleet.serve_files import Files
 from edgewise.fleet.settings import Settings
 from edgewise.fleet.store.database import open_database
 from edgewise.fleet.store.objects import open_objects
+
+GRACE_S = 5.0
+"""So long requests under way may take to end when the server stops."""
 
 log = logging.getLogger("edgewise.fleet")
 
@@ -60,11 +64,8 @@ def create_app(services: Services) -> Front:
 
 @contextlib.asynccontextmanager
 async def _background(services: Services) -> AsyncIterator[None]:
-    try:
-        async with services.inbox.running(), working(services):
-            yield
-    finally:
-        await services.database.close()
+    async with services.inbox.running(), working(services):
+        yield
 
 
 async def serve(settings: Settings) -> None:
@@ -73,9 +74,15 @@ async def serve(settings: Settings) -> None:
     try:
         await services.database.migrate()
         await services.objects.check()
-    except StorageError:
+        await _answer(services)
+    finally:
+        await others_ended(GRACE_S)  # requests under way, before what they use is closed and the loop cancels them
         await services.database.close()
-        raise
+    log.info("stopped")
+
+
+async def _answer(services: Services) -> None:
+    settings = services.settings
     server = Server(
         create_app(services),
         address=settings.host,
@@ -99,4 +106,3 @@ async def serve(settings: Settings) -> None:
             required="an address of this machine and a free port",
             next_step="choose another --port",
         ) from error
-    log.info("stopped")
