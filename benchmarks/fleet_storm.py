@@ -48,7 +48,7 @@ INTERVAL_S, JITTER = 10, 1.0
 PATIENCE_S = 240.0
 Keys = dict[str, Ed25519PrivateKey]
 CLIENTS = 4
-FEW = 8
+FEW = 16
 """Envelopes that the third storm's server lets wait; others get 503."""
 SMALL = """
 import sys
