@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from edgewise.contracts.base import Value
-from edgewise.contracts.manifest import Manifest, SealedFile
+from edgewise.contracts.manifest import SealedFile
+from edgewise.contracts.pipeline import Sealed
 
-_LISTED = frozenset({"files", "variants"})
+_LISTED = frozenset({"files", "variants", "golden", "golden_outputs", "pipeline"})
 _OF_VARIANTS = ("precision", "runtime", "device_class", "verdict", "recipe_digest", "source_digest", "threads")
 
 
@@ -31,7 +32,7 @@ class Difference(Value, kw_only=True):
     """The files of the second bundle that have another content in the first."""
 
 
-def compare(old: Manifest, new: Manifest) -> Difference:
+def compare(old: Sealed, new: Sealed) -> Difference:
     """Return what differs."""
     before, after = _flat(old), _flat(new)
     files = {each.path: each for each in old.files}
@@ -48,13 +49,17 @@ def compare(old: Manifest, new: Manifest) -> Difference:
     )
 
 
-def _flat(manifest: Manifest) -> dict[str, str]:
-    """Return the fields worth a person's look as JSON text, those of variants by the variant's name."""
+def _flat(manifest: Sealed) -> dict[str, str]:
+    """Return the fields worth a person's look as JSON text, those of variants and stages by their names."""
     whole: dict[str, Any] = msgspec.to_builtins(manifest)
-    found = {name: value for name, value in whole.items() if name not in _LISTED and name != "golden"}
-    for variant in whole["variants"]:
+    found = {name: value for name, value in whole.items() if name not in _LISTED}
+    for variant in whole.get("variants", ()):
         picked = {name: variant[name] for name in _OF_VARIANTS} | {
             f"figures.{name}": value for name, value in variant["figures"].items()
         }
         found |= {f"variants.{variant['name']}.{name}": value for name, value in picked.items()}
+    pipeline = whole.get("pipeline", {})
+    found |= {f"pipeline.{name}": value for name, value in pipeline.items() if name != "stages"}
+    for stage in pipeline.get("stages", ()):
+        found |= {f"stages.{stage['name']}.{name}": value for name, value in stage.items() if name != "name"}
     return {name: msgspec.json.encode(value, order="deterministic").decode() for name, value in found.items()}

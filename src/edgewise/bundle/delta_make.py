@@ -99,9 +99,11 @@ def tensor_segments(old: bytes, new: bytes) -> tuple[Segment, ...]:
 def _tensors(data: bytes) -> list[tuple[str, TensorPlace, int]]:
     """Return every tensor of a bundle with its variant's name and its offset in the file."""
     with Bundle(io.BytesIO(data), name="bundle") as bundle:
+        folders = {f"{name}/": its for name, its in bundle.stages.items()} or {"": bundle.manifest}
         return [
-            (variant.name, place, bundle.entries[variant.weights].offset + place.offset)
-            for variant in bundle.manifest.variants
+            (folder + variant.name, place, bundle.entries[folder + variant.weights].offset + place.offset)
+            for folder, manifest in folders.items()
+            for variant in manifest.variants
             if variant.weights is not None
             for place in variant.tensors
         ]

@@ -18,19 +18,22 @@ from securesystemslib.signer import Key
 
 from edgewise.bundle.archive import Entry, Index, read_index
 from edgewise.bundle.model_signature import check_model_signature
-from edgewise.bundle.names import MANIFEST, MODEL_SIGNATURE
+from edgewise.bundle.names import MANIFEST, MODEL_SIGNATURE, MOST_CHARACTERS
 from edgewise.bundle.replacing import replacing
 from edgewise.bundle.rules import check_manifest
 from edgewise.bundle.seal import Seal, check_seal
+from edgewise.bundle.stage_rules import check_pipeline
 from edgewise.bundle.write import CHUNK_BYTES, encode_manifest
 from edgewise.contracts.manifest import BUNDLE_VERSION, Manifest
+from edgewise.contracts.pipeline import MOST_STAGES, PipelineManifest, Sealed
 from edgewise.errors import BundleError, DigestError, SignatureError
 
 MOST_MANIFEST_BYTES = 16 << 20
 
 
-class _FormatVersion(msgspec.Struct):
+class _Head(msgspec.Struct):
     format_version: int
+    pipeline: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Bundle:
@@ -43,9 +46,17 @@ class Bundle:
         self.index: Index = read_index(file)
         self.entries = {each.name: each for each in self.index.entries}
         self.manifest_bytes = self._read(self.entries[MANIFEST], most=MOST_MANIFEST_BYTES)
-        self.manifest = decode_manifest(self.manifest_bytes)
-        check_manifest(self.manifest, {each.name: each.size for each in self.index.entries})
-        self._digests = {each.path: each.digest for each in self.manifest.files}
+        self.sealed: Sealed = decode_sealed(self.manifest_bytes)
+        """The manifest, of one model or of several stages."""
+        self.stages: dict[str, Manifest] = {}
+        """The manifests of the stages, where it is a bundle of several."""
+        sizes = {each.name: each.size for each in self.index.entries}
+        if isinstance(self.sealed, PipelineManifest):
+            self.stages = self._stages(self.sealed)
+            check_pipeline(self.sealed, self.stages, sizes)
+        else:
+            check_manifest(self.sealed, sizes)
+        self._digests = {each.path: each.digest for each in self.sealed.files}
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -72,6 +83,11 @@ class Bundle:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the file."""
         self._file.close()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of a bundle of one model. Raises BundleError for one of several stages."""
+        return of_one_model(self.sealed)
 
     @property
     def seal(self) -> Seal:
@@ -130,6 +146,22 @@ class Bundle:
             written.append(path)
         return tuple(written)
 
+    def _stages(self, whole: PipelineManifest) -> dict[str, Manifest]:
+        """Return the manifests of the stages; none that the whole does not name by its digest is decoded."""
+        found: dict[str, Manifest] = {}
+        left = MOST_MANIFEST_BYTES
+        for stage in whole.pipeline.stages[:MOST_STAGES]:
+            data = self._read(self._entry(f"{stage.name[:MOST_CHARACTERS]}/{MANIFEST}"), most=left)
+            left -= len(data)
+            if hashlib.sha256(data).hexdigest() != stage.bundle:
+                raise BundleError(
+                    f"the stage {stage.name} is another bundle than the manifest names",
+                    required=stage.bundle[:64],
+                    next_step="do not use this file; get it again",
+                )
+            found[stage.name] = decode_manifest(data)
+        return found
+
     def _entry(self, path: str) -> Entry:
         if path not in self.entries:
             raise BundleError(f"{self.name} holds no file {path!r}", required=f"one of {', '.join(self.entries)}")
@@ -181,16 +213,34 @@ class Bundle:
 
 
 def decode_manifest(data: bytes) -> Manifest:
+    """Return the manifest of one model; raises BundleError where it is none, or not in its one form."""
+    return of_one_model(decode_sealed(data))
+
+
+def of_one_model(found: Sealed) -> Manifest:
+    """Return a manifest that is of one model. Raises BundleError for one of several stages."""
+    if isinstance(found, Manifest):
+        return found
+    raise BundleError(
+        f"{found.product[:80]} {found.version[:40]} is a bundle of several stages",
+        required="a bundle of one model",
+        next_step="use the bundle of one of its stages",
+    )
+
+
+def decode_sealed(data: bytes) -> Sealed:
     """Return a manifest; raises BundleError where it is of another version or not in its one form."""
     try:
-        version = msgspec.json.decode(data, type=_FormatVersion).format_version
+        head = msgspec.json.decode(data, type=_Head)
+        version = head.format_version
         if version != BUNDLE_VERSION:
             raise BundleError(
                 f"the bundle has format version {version}",
                 required=f"format version {BUNDLE_VERSION}",
                 next_step="use a newer edgewise" if version > BUNDLE_VERSION else "seal it again",
             )
-        manifest = msgspec.json.decode(data, type=Manifest)
+        kind: type[Sealed] = Manifest if head.pipeline is msgspec.UNSET else PipelineManifest
+        manifest: Sealed = msgspec.json.decode(data, type=kind)
         is_canonical = encode_manifest(manifest) == data
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"the manifest cannot be read: {error}", next_step="do not use this file") from error

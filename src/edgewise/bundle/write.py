@@ -15,7 +15,8 @@ from edgewise.bundle.archive import directory, local_header, place
 from edgewise.bundle.names import MANIFEST
 from edgewise.bundle.replacing import replacing
 from edgewise.bundle.seal import empty_seal, make_seal
-from edgewise.contracts.manifest import Manifest, SealedFile
+from edgewise.contracts.manifest import SealedFile
+from edgewise.contracts.pipeline import Sealed
 from edgewise.errors import BundleError
 
 CHUNK_BYTES = 1 << 20
@@ -23,7 +24,7 @@ CHUNK_BYTES = 1 << 20
 Source = bytes | Path
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
+def encode_manifest(manifest: Sealed) -> bytes:
     """Return the one form of a manifest: fields in the order of the contract, keys of dictionaries ascending."""
     return msgspec.json.encode(manifest, order="deterministic")
 

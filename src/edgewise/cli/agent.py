@@ -9,13 +9,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
 from edgewise.cli.audit import add_options, audit
 from edgewise.cli.console import clean, print_document
 from edgewise.errors import AgentError, ConfigError, DataError, EdgewiseError
+
+if TYPE_CHECKING:
+    from edgewise.device.agent.status import StageStatus
 
 FOLDER = Path("device")
 EXAMPLES = """\
@@ -93,9 +96,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="unix:PATH or 127.0.0.1:PORT; agent.sock in the folder without it.",
     )
+    running.add_argument(
+        "--worker",
+        action="store_true",
+        help="Run models in processes of their own, as [worker] in agent.toml does: a hang or crash ends that process.",
+    )
     _verb(verbs, "status", _status, "Show what runs, the last poll, refusals and latency.")
     infer = _verb(verbs, "infer", _infer, "Ask the agent once.")
     infer.add_argument("inputs", type=Path, metavar="FILE.npz", help="The model's inputs by name.")
+    infer.add_argument("--new-stream", action="store_true", help="Begin a new stream: the states of stages are zeros.")
     infer.add_argument("--deadline-ms", type=float, metavar="MS", help="An answer that cannot come in time is refused.")
     add_options(_verb(verbs, "audit", audit, "Show the log of fallbacks, and whether it is as it was written."))
     infer.add_argument("--output", "-o", type=Path, metavar="FILE.npz", help="Write the outputs there.")
@@ -157,9 +166,11 @@ def _run(given: argparse.Namespace) -> int:
     from edgewise.device.agent.folder import SETTINGS  # noqa: PLC0415
     from edgewise.device.agent.logs import log_to  # noqa: PLC0415
     from edgewise.device.agent.running import run as run_agent  # noqa: PLC0415
-    from edgewise.device.agent.settings import read_settings  # noqa: PLC0415
+    from edgewise.device.agent.settings import WorkerOptions, read_settings  # noqa: PLC0415
 
     settings = read_settings(given.folder / SETTINGS)
+    if given.worker and settings.worker is None:
+        settings = msgspec.structs.replace(settings, worker=WorkerOptions())
     log_to(sys.stderr)
     run_agent(given.folder, settings, listen=given.listen)
     return 0
@@ -179,6 +190,7 @@ def _status(given: argparse.Namespace) -> int:
             f"{status.device} ({status.product}, {status.device_class}){'' if runs else ': the agent does not run'}",
         ),
         ("release", f"{status.release or 'none'}, slot {status.slot or '-'}, variant {status.variant or '-'}"),
+        *(("stage", f"{each.name}: {_stage(each)}") for each in status.stages),
         ("before", status.previous or "-"),
         ("shadow", status.shadow or "-"),
         ("floor", status.floor),
@@ -198,6 +210,11 @@ def _status(given: argparse.Namespace) -> int:
     return 0
 
 
+def _stage(each: StageStatus) -> str:
+    restarts = f", {each.restarts} restarts" if each.restarts else ""
+    return f"{each.variant}, {each.place}: {each.ran} ran, {each.skipped} skipped, {each.lost} lost{restarts}"
+
+
 def _infer(given: argparse.Namespace) -> int:
     from edgewise.device.agent import client  # noqa: PLC0415
     from edgewise.device.agent.tensors import JSON, NPZ  # noqa: PLC0415
@@ -206,10 +223,15 @@ def _infer(given: argparse.Namespace) -> int:
         body = given.inputs.read_bytes()
     except OSError as error:
         raise DataError(f"{given.inputs}: {error.strerror}", required="an npz with the model's inputs") from error
-    query = "" if given.deadline_ms is None else f"?deadline_ms={given.deadline_ms}"
+    asked = {"deadline_ms": given.deadline_ms, "stream": "new" if given.new_stream else None}
+    query = "".join(f"&{name}={value}" for name, value in asked.items() if value is not None)
     accept = JSON if given.output is None else NPZ
     answer = client.ask(
-        given.folder, "POST", f"/v1/infer{query}", body=body, headers={"Content-Type": NPZ, "Accept": accept}
+        given.folder,
+        "POST",
+        f"/v1/infer?{query.removeprefix('&')}",
+        body=body,
+        headers={"Content-Type": NPZ, "Accept": accept},
     )
     if answer.status == 200 and given.output is not None:
         given.output.write_bytes(answer.body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +13,13 @@ import typer
 
 from edgewise.cli import options
 from edgewise.cli.console import clean, print_document, stderr_console
+from edgewise.contracts.manifest import Manifest
 from edgewise.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from edgewise.bundle.read import Bundle
-    from edgewise.contracts.manifest import Manifest, Variant
+    from edgewise.contracts.manifest import Variant
+    from edgewise.contracts.pipeline import PipelineManifest
 
 bundle = typer.Typer(no_args_is_help=True, help="Look into bundles: show, verify, diff, extract.")
 
@@ -37,9 +40,15 @@ def show(
 
     with Bundle.open(path) as found:
         if json:
-            print_document({"digest": found.digest(), "key_id": found.seal.key_id, "manifest": found.manifest})
+            print_document({"digest": found.digest(), "key_id": found.seal.key_id, "manifest": found.sealed})
             return 0
         _print(found)
+        if isinstance(found.sealed, Manifest):
+            _print_model(found.sealed)
+        else:
+            _print_pipeline(found.sealed, found.stages)
+        for name, entry in found.entries.items():
+            print(f"file     {entry.size:>10}  {name}")
     return 0
 
 
@@ -69,7 +78,7 @@ def verify(
         digest = found.verify(trusted)
         if model is not None:
             found.verify_model_signature(model)
-        key_id, manifest = found.seal.key_id, found.manifest
+        key_id, manifest = found.seal.key_id, found.sealed
     if json:
         print_document({"verified": True, "digest": digest, "key_id": key_id, "model_signature": model is not None})
     else:
@@ -123,7 +132,7 @@ def diff(
     from edgewise.bundle.read import Bundle  # noqa: PLC0415
 
     with Bundle.open(old) as first, Bundle.open(new) as second:
-        found = compare(first.manifest, second.manifest)
+        found = compare(first.sealed, second.sealed)
     if json:
         print_document(found)
         return 0
@@ -216,19 +225,33 @@ def patch(
 
 
 def _print(found: Bundle) -> None:
-    manifest = found.manifest
+    manifest = found.sealed
     for word, text in (
         ("product", f"{manifest.product} {manifest.version} (floor {manifest.security_floor})"),
-        ("task", f"{manifest.task}, judged by {manifest.metric}, for the target {manifest.target}"),
         ("sha256", found.digest()),
         ("key id", f"{found.seal.key_id} ({found.seal.scheme}; not checked here)"),
         ("golden", f"{len(manifest.golden.samples)} inputs of the {manifest.golden.split} split"),
     ):
         print(f"{word:<8} {clean(text)}")
+
+
+def _print_model(manifest: Manifest) -> None:
+    text = f"{manifest.task}, judged by {manifest.metric}, for the target {manifest.target}"
+    print(f"task     {clean(text)}")
     for each in manifest.variants:
         print(f"variant  {clean(_variant(each, manifest))}")
-    for name, entry in found.entries.items():
-        print(f"file     {entry.size:>10}  {name}")
+
+
+def _print_pipeline(manifest: PipelineManifest, stages: Mapping[str, Manifest]) -> None:
+    pipeline = manifest.pipeline
+    print(f"outputs  {clean(', '.join(pipeline.outputs))}, within {pipeline.deadline_ms:g} ms")
+    for each in pipeline.stages:
+        its = stages[each.name]
+        when = "" if each.when is None else f", when {each.when.value} >= {each.when.at_least:g}"
+        text = f"{each.name}: {its.product} {its.version}, {each.mailbox}, {each.place}{when}"
+        print(f"stage    {clean(text)}")
+        for variant in its.variants:
+            print(f"variant  {clean(_variant(variant, its))}")
 
 
 def _variant(each: Variant, manifest: Manifest) -> str:

@@ -31,6 +31,8 @@ edgewise seal runs/kws -o kws-1.3.1.edgewise --key seal.pem --variant placed-3 -
 
 edgewise seal runs/kws -o out.edgewise --product kws --version 1.3.0 --key hsm:2 --public hsm.pub --no-model-signature
 
+edgewise seal voice.toml -o voice-1.0.0.edgewise --key seal.pem --trust colleague.pub
+
 edgewise bundle verify kws-1.3.0.edgewise --key seal.pub --model-key seal-model.pub
 """
 
@@ -38,7 +40,12 @@ SUFFIX = ".edgewise"
 
 
 def seal(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of `edgewise optimize`.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="The folder of a run of `edgewise optimize`, or NAME.toml: bundles to join as stages."
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PRODUCT-VERSION.edgewise", help="The bundle to write.")
     ],
@@ -84,6 +91,10 @@ def seal(
     security_floor: Annotated[
         str, typer.Option(metavar="1.2.3", help="The oldest version a device may run once it has seen this one.")
     ] = "0.0.0",
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="NAME.pub", help="Stages may be sealed with this key too; may be repeated."),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     json: options.Json = False,
     debug: options.Debug = False,  # noqa: ARG001 - read by main before anything can go wrong
@@ -92,7 +103,18 @@ def seal(
 
     The verification of the run is taken along where there is one; one that did not pass is sealed with a warning. The
     same run and key give the same bytes, but for the OpenSSF model signature, which is random.
+
+    Given a TOML file instead, put several bundles into one, as the stages of a pipeline.
     """
+    joins = run.suffix == ".toml" and not run.is_dir()
+    if joins and (variant or only_chosen or no_fallback):
+        raise ConfigError(
+            "--variant, --only-chosen or --no-fallback together with a pipeline",
+            required="those of its bundles, as they are",
+            next_step="seal the bundle of that stage with it; `variant` of a stage says which one it begins with",
+        )
+    if trust and not joins:
+        raise ConfigError("--trust without a pipeline", required="NAME.toml, whose stages are bundles")
     if only_chosen and variant:
         raise ConfigError("--variant together with --only-chosen", required="one or the other")
     if no_fallback and "fp32" in (variant or ()):
@@ -102,6 +124,8 @@ def seal(
     named = label_of(output, product=product, version=version, security_floor=security_floor)
     _check_output(output)
     signers = _signers(key, public, model_key, without_model=no_model_signature, passphrase_file=passphrase_file)
+    if joins:
+        return _join(run, output, named, signers, trust or [], json=json)
     with stdout_kept():
         # What follows takes seconds to import: bad options and keys were refused before.
         from edgewise.cli.progress import drawn  # noqa: PLC0415
@@ -126,6 +150,29 @@ def seal(
         variants = ", ".join(f"{each.name} ({each.precision})" for each in manifest.variants)
         for word, text in (("bundle", str(output)), ("sha256", digest), ("key id", key_id), ("variants", variants)):
             print(f"{word:<9} {clean(text)}")
+    return 0
+
+
+def _join(
+    path: Path, output: Path, label: Label, signers: tuple[Signer, Signer | None], trust: list[Path], *, json: bool
+) -> int:
+    """Seal a pipeline and say what came of it."""
+    from edgewise.forge.seal.joining import join  # noqa: PLC0415 - as above
+    from edgewise.keys.files import load_public  # noqa: PLC0415
+
+    trusted = [load_public(each) for each in trust]
+    made = join(path, output, label=label, signer=signers[0], model_signer=signers[1], trusted=trusted)
+    for each in made.unreached:
+        stderr_console().print(
+            f"warning: no golden input comes to the stage {each}: a device checks it by itself only", soft_wrap=True
+        )
+    key_id = signers[0].public_key.keyid
+    if json:
+        print_document({"bundle": str(output), "digest": made.digest, "key_id": key_id, "manifest": made.manifest})
+        return 0
+    stages = ", ".join(each.name for each in made.manifest.pipeline.stages)
+    for word, text in (("bundle", str(output)), ("sha256", made.digest), ("key id", key_id), ("stages", stages)):
+        print(f"{word:<9} {clean(text)}")
     return 0
 
 

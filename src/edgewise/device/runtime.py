@@ -14,6 +14,7 @@ from edgewise.device.fallback.cache import ExactCache, key_of
 from edgewise.device.fallback.conservative import declared
 from edgewise.device.fallback.options import CloudOptions, FallbackOptions
 from edgewise.device.fallback.question import Local, Original
+from edgewise.device.isolated import IsolatedSession
 from edgewise.device.meter import LatencyMeter
 from edgewise.device.ready import Ready, of_session
 from edgewise.device.session import BoundSession, Shapes
@@ -193,7 +194,10 @@ class Runtime:
         session = self._ready.session
         if deadline_ms is None:
             return session.run(inputs)
-        self._watchdog.watch(session, (deadline_ms - self._options.reserved_ms(deadline_ms)) / 1e3)
+        within_s = (deadline_ms - self._options.reserved_ms(deadline_ms)) / 1e3
+        if isinstance(session, IsolatedSession):
+            return session.run_within(inputs, within_s)
+        self._watchdog.watch(session, within_s)
         try:
             return session.run(inputs)
         except ExecutionError as error:

@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 
 from edgewise.contracts.base import Value
-from edgewise.contracts.manifest import Manifest, version_numbers
+from edgewise.contracts.manifest import version_numbers
+from edgewise.contracts.pipeline import Sealed
 from edgewise.contracts.rollout import Release
 from edgewise.errors import DigestError, EdgewiseError, OutputError, RollbackError, SlotError
 
@@ -103,7 +104,7 @@ class Slots:
         slot = Slot(place=place, release=release, sha256=sha256)
         folder = self._folder / "slots" / place
         with Bundle.open(bundle) as opened:
-            _check_release(opened.manifest, opened.manifest_bytes, release)
+            _check_release(opened.sealed, opened.manifest_bytes, release)
             try:
                 if folder.exists():
                     shutil.rmtree(folder)
@@ -178,7 +179,7 @@ class Slots:
 
     def check(self, slot: Slot, *, floor: str) -> None:
         """Read every file of a slot. Raises DigestError, SlotError, RollbackError below the floor."""
-        from edgewise.bundle.read import decode_manifest  # noqa: PLC0415 - zstandard and crypto stay out of inference
+        from edgewise.bundle.read import decode_sealed  # noqa: PLC0415 - zstandard and crypto stay out of inference
 
         if version_numbers(slot.release.version) < version_numbers(floor):
             raise RollbackError(
@@ -189,7 +190,7 @@ class Slots:
         _compare(self.bundle(slot), slot.sha256)
         folder = self.path(slot)
         _compare(folder / "manifest.json", slot.release.digest)
-        manifest = decode_manifest((folder / "manifest.json").read_bytes())
+        manifest = decode_sealed((folder / "manifest.json").read_bytes())
         for each in manifest.files:
             _compare(folder / each.path, each.digest)
 
@@ -208,7 +209,7 @@ def _started(state: State, slot: Slot, *, loops: bool) -> State:
     return State(running=slot, starts=1, given_up=given_up)
 
 
-def _check_release(manifest: Manifest, encoded: bytes, release: Release) -> None:
+def _check_release(manifest: Sealed, encoded: bytes, release: Release) -> None:
     digest = hashlib.sha256(encoded).hexdigest()
     if (manifest.product, manifest.version, digest) != (release.product, release.version, release.digest):
         raise DigestError(

@@ -69,7 +69,7 @@ def check(path: Path, trusted: Sequence[Key]) -> Checked:
     """Return what the bundle says. Raises BundleError, SignatureError or DigestError."""
     with Bundle.open(path) as bundle:
         sha256 = bundle.verify(trusted)
-        manifest = bundle.manifest
+        manifest = bundle.sealed
         held = {each.path for each in manifest.files}
         return Checked(
             product=manifest.product,

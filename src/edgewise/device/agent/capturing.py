@@ -43,8 +43,11 @@ class Capturing:
         arrays = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, (dtype, shape) in specs.items()}
         self._capture = Capture(arrays, report_s=self._options.report_s, epsilon=self._options.epsilon)
 
-    def offer(self, inputs: Mapping[str, Array], ready: Ready, outputs: Mapping[str, Array]) -> None:
-        """Look at an inference, where one is due: its inputs, and what a model has answered; empty where none has."""
+    def offer(self, inputs: Mapping[str, Array], ready: Ready | None, outputs: Mapping[str, Array]) -> None:
+        """Look at an inference, where one is due: its inputs, and what a model has answered; empty where none has.
+
+        `ready` is None where several models answer together: their margins are not told.
+        """
         if self._capture is not None and self._capture.is_due:
             self._capture.offer(inputs, _margin(ready, outputs))
         if self._wanted:
@@ -67,9 +70,9 @@ class Capturing:
         return self._capture.report() if self._capture is not None else None
 
 
-def _margin(ready: Ready, outputs: Mapping[str, Array]) -> float | None:
+def _margin(ready: Ready | None, outputs: Mapping[str, Array]) -> float | None:
     """Return a classifier's top-1 less top-2 probability; None for another task, one class, or no output."""
-    if ready.stored is None or ready.manifest is None:
+    if ready is None or ready.stored is None or ready.manifest is None:
         return None
     scores = outputs.get(ready.manifest.outputs[0].name)
     if scores is None or scores.size < 2:

@@ -31,7 +31,7 @@ import msgspec
 
 from edgewise import __version__
 from edgewise.contracts.lab import LAB_PATH
-from edgewise.contracts.outcome import Outcome
+from edgewise.contracts.outcome import Outcome, OutcomeKind
 from edgewise.device.agent import status as statuses
 from edgewise.device.agent.lab import UPLOAD_S, Bench, Refused
 from edgewise.device.agent.serving import Serving
@@ -222,10 +222,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._outcome(400, self.server.serving.refuse(words))
             return
         until_s = None if deadline_ms is None else arrived_s + deadline_ms / 1000
-        self._answer(self.server.serving.infer(inputs, until_s=until_s))
+        begins = parse_qs(parts.query).get("stream", [""])[-1] == "new"
+        self._answer(self.server.serving.infer(inputs, until_s=until_s, begins=begins))
 
     def _answer(self, answer: Answer) -> None:
-        if not answer.outputs:
+        if answer.outcome.kind is OutcomeKind.REFUSED:
             self._outcome(503, answer.outcome)
             return
         wanted = self.headers.get("Accept", "")

@@ -27,6 +27,7 @@ from edgewise.errors import (
     SlowRetrievalError,
     TransferError,
     TrustError,
+    WorkerError,
 )
 
 log = logging.getLogger("edgewise.agent")
@@ -48,7 +49,7 @@ class Installer:
     def __init__(self, slots: Slots, settings: Settings) -> None:
         """Take the limits of the trial, and what is declared beside a model."""
         self._slots = slots
-        self._fallback, self._governor = settings.fallback, settings.governor
+        self._fallback, self._governor, self._worker = settings.fallback, settings.governor, settings.worker
         self.is_for_shadow = False
         """What is opened answers nobody: it asks no cloud, and leaves nothing in the log of fallbacks."""
         self.shadow_share = settings.shadow_share
@@ -65,8 +66,10 @@ class Installer:
 
     def open(self, slot: Slot) -> Model:
         """Open a slot, which was checked. Raises as `Model.open`."""
-        declared = Declared(self._fallback, self._governor, self.audit)
-        return Model.open(slot, self._slots.path(slot), Declared() if self.is_for_shadow else declared)
+        declared = Declared(self._fallback, self._governor, self.audit, self._worker)
+        if self.is_for_shadow:
+            declared = Declared(worker=self._worker)
+        return Model.open(slot, self._slots.path(slot), declared)
 
 
 def poll(
@@ -171,7 +174,11 @@ def start(slots: Slots, installer: Installer, serving: Serving, counts: Counts, 
         except ConfigError:
             slots.healthy()  # the settings are at fault: this start shall not count against the bundle
             raise
-        except (InputError, ExecutionError) as error:  # the next start of it counts: it goes back in the end
+        except (
+            InputError,
+            ExecutionError,
+            WorkerError,
+        ) as error:  # the next start of it counts: it goes back in the end
             note(error)
         else:
             break

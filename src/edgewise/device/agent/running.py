@@ -215,6 +215,7 @@ class Agent:
             manifest_digest=running.release.digest if running else None,
             slot=running.place.value if running else None,
             variant=model.runtime.variant if model else None,
+            stages=model.stages() if model else (),
             previous=previous.release.version if previous else None,
             shadow=shadow.release.version if shadow else None,
             floor=self._floor(),

@@ -8,17 +8,27 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from edgewise.bundle.names import MANIFEST
+from edgewise.bundle.read import decode_sealed
 from edgewise.contracts.outcome import Outcome, OutcomeKind
+from edgewise.contracts.pipeline import PipelineManifest
 from edgewise.contracts.telemetry import LATENCY_MS
 from edgewise.device.agent.capturing import Capturing
 from edgewise.device.agent.counts import Counts
+from edgewise.device.agent.isolating import limits_of, open_isolated
 from edgewise.device.agent.measured import Measured
+from edgewise.device.agent.settings import WorkerOptions
 from edgewise.device.agent.shadow import Shadow
+from edgewise.device.agent.status import StageStatus, stages_of
 from edgewise.device.agent.tensors import Specs
 from edgewise.device.audit.log import AuditLog
 from edgewise.device.fallback.options import FallbackOptions
+from edgewise.device.isolated import IsolatedSession
+from edgewise.device.pipeline.answering import PipelineRuntime
 from edgewise.device.runtime import NO_TIME, Answer, Runtime
+from edgewise.device.session import BoundSession
 from edgewise.device.slots import Slot
+from edgewise.errors import ConfigError
 from edgewise.runtimes.base import Array
 
 if TYPE_CHECKING:
@@ -33,30 +43,59 @@ class Declared(NamedTuple):
     fallback: FallbackOptions = FallbackOptions()
     governor: bool = False
     audit: AuditLog | None = None
+    worker: WorkerOptions | None = None
 
 
 class Model:
     """A slot's bundle, opened."""
 
-    def __init__(self, slot: Slot, runtime: Runtime | AdaptiveRuntime) -> None:
+    def __init__(self, slot: Slot, runtime: Runtime | AdaptiveRuntime | PipelineRuntime) -> None:
         """Take both; see `open`."""
         self.slot = slot
         self.runtime = runtime
-        session = runtime.session
-        self.specs: Specs = {name: (session.inputs[name].dtype, session.inputs[name].shape) for name in session.given}
+        self._restarts = 0
+        self.specs: Specs = runtime.specs if isinstance(runtime, PipelineRuntime) else _specs(runtime.session)
 
     @classmethod
     def open(cls, slot: Slot, folder: Path, declared: Declared) -> Model:
         """Open the files of a slot, which were checked. Raises BundleError, ModelError, ExecutionError, ConfigError."""
+        if isinstance(decode_sealed((folder / MANIFEST).read_bytes()), PipelineManifest):
+            return cls(slot, _opened_stages(folder, declared))
+        if declared.worker is not None:
+            if declared.governor:
+                raise ConfigError(
+                    "both governor and [worker]",
+                    required="one of them: a worker holds one variant",
+                    next_step="take one out of agent.toml",
+                )
+            runtime = open_isolated(folder, declared.worker, fallback=declared.fallback, audit=declared.audit)
+            return cls(slot, runtime)
         if not declared.governor:
             return cls(slot, Runtime.open(folder, fallback=declared.fallback, audit=declared.audit))
         from edgewise.device.governor.adaptive import AdaptiveRuntime  # noqa: PLC0415 - it loads all that meters need
 
         return cls(slot, AdaptiveRuntime.open(folder, fallback=declared.fallback, audit=declared.audit))
 
+    def stages(self) -> tuple[StageStatus, ...]:
+        """Return what the stages say of themselves; none where it is one model."""
+        return stages_of(self.runtime) if isinstance(self.runtime, PipelineRuntime) else ()
+
+    def restarts(self) -> int:
+        """Return how often a worker process was started anew since the last call."""
+        runtime = self.runtime
+        if isinstance(runtime, PipelineRuntime):
+            total = sum(each.restarts for each in runtime.stages)
+        else:
+            total = runtime.session.restarts if isinstance(runtime.session, IsolatedSession) else 0
+        new, self._restarts = total - self._restarts, total
+        return new
+
     def measured(self) -> dict[str, Measured]:
         """Return what each variant did since the last call."""
         runtime = self.runtime
+        if isinstance(runtime, PipelineRuntime):
+            histograms, counted, ended = runtime.drain()
+            return {runtime.variant: Measured(histograms, counted, ended, {})}
         if not isinstance(runtime, Runtime):
             return {name: Measured(*report) for name, report in runtime.report().items()}
         latency = runtime.latency.drain()
@@ -64,8 +103,35 @@ class Model:
         return {runtime.variant: Measured({LATENCY_MS: latency}, counters, outcomes, {})}
 
 
+def _opened_stages(folder: Path, declared: Declared) -> PipelineRuntime:
+    """Open a bundle of several stages. Raises as `Model.open`."""
+    more = {"governor": declared.governor, "fallback.cloud": declared.fallback.cloud is not None}
+    more["fallback.cache_bytes"] = bool(declared.fallback.cache_bytes)
+    asked = [name for name, is_asked in more.items() if is_asked]
+    if asked:
+        raise ConfigError(
+            f"{', '.join(asked)} for a bundle of several stages",
+            required="a bundle of one model, or none of these",
+            next_step="take them out of agent.toml, or assign this device another product",
+        )
+    return PipelineRuntime.open(
+        folder,
+        conservative=declared.fallback.conservative,
+        audit=declared.audit,
+        limits=None if declared.worker is None else limits_of(declared.worker),
+        isolated=declared.worker is not None,
+    )
+
+
+def _specs(session: BoundSession) -> Specs:
+    return {name: (session.inputs[name].dtype, session.inputs[name].shape) for name in session.given}
+
+
 class Serving:
-    """One model at a time, used by one thread at a time; the others wait, at most until their deadline."""
+    """One bundle at a time. A model is used by one thread at a time; the others wait, at most until their deadline.
+
+    Stages have mailboxes of their own, so that requests to a pipeline go side by side.
+    """
 
     def __init__(
         self, counts: Counts, clock: Callable[[], float] = time.monotonic, capturing: Capturing | None = None
@@ -79,6 +145,7 @@ class Serving:
         self._lock = threading.Lock()
         self._model: Model | None = None
         self._shadow: Shadow | None = None
+        self._unscored: Slot | None = None
         self._closing = False
 
     @property
@@ -102,33 +169,59 @@ class Serving:
     @property
     def shadow(self) -> Slot | None:
         """What is scored beside the model."""
-        return None if self._shadow is None else self._shadow.slot
+        return self._unscored if self._shadow is None else self._shadow.slot
 
     def beside(self, model: Model | None, *, share: float) -> None:
         """Score with another model beside what serves, `share` of the time at most; None ends it."""
-        before, self._shadow = self._shadow, None
+        before, self._shadow, self._unscored = self._shadow, None, None
         if before is not None:
             before.close()
-        if model is not None:
-            self._shadow = Shadow(model.slot, model.runtime, self._counts.count, share=share)
+        if model is None:
+            return
+        runtime = model.runtime
+        if isinstance(runtime, PipelineRuntime):
+            # Its states would miss most items, and it has no top class: it is there, and nothing is reported of it.
+            runtime.close()
+            self._unscored = model.slot
+        else:
+            self._shadow = Shadow(model.slot, runtime, self._counts.count, share=share)
 
-    def infer(self, inputs: Mapping[str, Array], *, until_s: float | None = None) -> Answer:
-        """Answer once, with arrays of the caller's own. `until_s` is the deadline, on this object's clock."""
+    def infer(self, inputs: Mapping[str, Array], *, until_s: float | None = None, begins: bool = False) -> Answer:
+        """Answer once, with arrays of the caller's own. `until_s` is the deadline, on this object's clock.
+
+        `begins` sets the states of stages to zeros first; a bundle of one model keeps none.
+        """
         if not self._lock.acquire(timeout=-1 if until_s is None else max(0.0, until_s - self._clock())):
             return Answer({}, self.refuse(f"{NO_TIME}: others were before it"))
         try:
             if self._closing or self._model is None:
                 return Answer({}, self.refuse("the agent stops" if self._closing else "no bundle is installed yet"))
-            left_ms = None if until_s is None else (until_s - self._clock()) * 1000
-            ready = self._model.runtime.ready  # the governor may go to another one behind this inference
-            found = self._model.runtime.infer(inputs, deadline_ms=left_ms)
-            if (shadow := self._shadow) is not None and found.outcome.kind is OutcomeKind.LOCAL:
-                shadow.offer(inputs, found.outputs)
-            if self._capturing is not None and found.outputs:
-                self._capturing.offer(inputs, ready, found.outputs if found.outcome.kind in _OF_MODEL else {})
-            return Answer({name: array.copy() for name, array in found.outputs.items()}, found.outcome)
+            stages = self._model.runtime
+            if not isinstance(stages, PipelineRuntime):
+                return self._infer(stages, inputs, until_s)
+            stages.enter()  # while it is the one that answers: whoever closes it waits
         finally:
             self._lock.release()
+        try:
+            found = stages.infer(inputs, deadline_ms=self._left_ms(until_s), begins=begins)
+        finally:
+            stages.leave()
+        if self._capturing is not None and found.outputs:
+            with self._lock:
+                self._capturing.offer(inputs, None, {})
+        return found
+
+    def _infer(self, runtime: Runtime | AdaptiveRuntime, inputs: Mapping[str, Array], until_s: float | None) -> Answer:
+        ready = runtime.ready  # the governor may go to another one behind this inference
+        found = runtime.infer(inputs, deadline_ms=self._left_ms(until_s))
+        if (shadow := self._shadow) is not None and found.outcome.kind is OutcomeKind.LOCAL:
+            shadow.offer(inputs, found.outputs)
+        if self._capturing is not None and found.outputs:
+            self._capturing.offer(inputs, ready, found.outputs if found.outcome.kind in _OF_MODEL else {})
+        return Answer({name: array.copy() for name, array in found.outputs.items()}, found.outcome)
+
+    def _left_ms(self, until_s: float | None) -> float | None:
+        return None if until_s is None else (until_s - self._clock()) * 1000
 
     def refuse(self, reason: str) -> Outcome:
         """Count a request that comes to no inference, and return its outcome."""
@@ -154,8 +247,12 @@ class Serving:
         self._closing = True
         if self._lock.acquire(timeout=wait_s):
             self._lock.release()
+        if self._model is not None:
+            self._model.runtime.close()  # a worker is a process
 
     def _measure(self) -> None:
         if self._model is not None:
             for variant, measured in self._model.measured().items():
                 self._counts.measured(measured, variant)
+            for _ in range(self._model.restarts()):
+                self._counts.crashed()

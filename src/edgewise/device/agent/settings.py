@@ -55,6 +55,16 @@ class CaptureOptions(Value, kw_only=True):
     samples_mib: Count = 64
 
 
+class WorkerOptions(Value, kw_only=True):
+    """The `[worker]` section: with it, models run in processes of their own."""
+
+    memory_mib: Count = 4096
+    start_s: Positive = 60.0
+    """How long such a process may take to open its model."""
+    hang_s: Positive = 30.0
+    """An inference without a deadline is ended after so long, with its process."""
+
+
 class Settings(Value, kw_only=True):
     """A whole agent.toml; every key may be left out."""
 
@@ -81,6 +91,7 @@ class Settings(Value, kw_only=True):
     """What answers where the model does not, or is unsure; consent to a cloud server is part of it."""
     transfer: Pace = Pace()
     """Limits of each transfer from the server."""
+    worker: WorkerOptions | None = None
     lab: Lab | None = None
     capture: CaptureOptions | None = None
 

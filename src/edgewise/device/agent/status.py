@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from edgewise.contracts.base import Value
 from edgewise.contracts.histogram import Histogram, quantile
 from edgewise.contracts.outcome import OutcomeKind
+from edgewise.contracts.pipeline import Place
 from edgewise.device.agent.folder import STATUS
 from edgewise.errors import EdgewiseError
+
+if TYPE_CHECKING:
+    from edgewise.device.pipeline.answering import PipelineRuntime
 
 
 class Problem(Value, kw_only=True):
@@ -61,6 +66,23 @@ class Latency(Value, kw_only=True):
     p99: float | None = None
 
 
+class StageStatus(Value, kw_only=True):
+    """One stage of a pipeline, since it was opened."""
+
+    name: str
+    bundle: str
+    """SHA-256 of its manifest."""
+    variant: str
+    place: Place
+    ran: int
+    skipped: int
+    """Items that went on without it, by its gate or an earlier one's."""
+    lost: int
+    """Items that were dropped or failed there."""
+    restarts: int
+    """Of its worker process."""
+
+
 class Status(Value, kw_only=True):
     """A whole status."""
 
@@ -78,6 +100,8 @@ class Status(Value, kw_only=True):
     manifest_digest: str | None
     slot: str | None
     variant: str | None
+    stages: tuple[StageStatus, ...] = ()
+    """Of a bundle of several; none for one of one model."""
     previous: str | None
     """Version in the other slot, to go back to."""
     shadow: str | None
@@ -93,6 +117,23 @@ class Status(Value, kw_only=True):
     outcomes: dict[OutcomeKind, int]
     latency_ms: Latency
     reporting: Reporting
+
+
+def stages_of(runtime: PipelineRuntime) -> tuple[StageStatus, ...]:
+    """Return what the stages of a pipeline say of themselves."""
+    return tuple(
+        StageStatus(
+            name=each.described.name,
+            bundle=each.described.bundle,
+            variant=each.variant,
+            place=each.place,
+            ran=each.ran,
+            skipped=each.skipped,
+            lost=runtime.lost(each.described.name),
+            restarts=each.restarts,
+        )
+        for each in runtime.stages
+    )
 
 
 def latency_of(histogram: Histogram) -> Latency:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,19 @@ def declared(conservative: Conservative, ready: Ready) -> dict[str, Array]:
         raise ConfigError("the conservative answer is not one of two things", required="`label` or `outputs`")
     if conservative.label is not None:
         return one_hot(conservative.label, ready)
-    given = conservative.outputs or {}
-    forms = ready.session.outputs
+    return fitted(conservative, ready.session.outputs)
+
+
+def fitted(
+    conservative: Conservative, forms: Mapping[str, tuple[tuple[int, ...] | None, np.dtype[Any]]]
+) -> dict[str, Array]:
+    """Return the outputs in these shapes and types; a shape is None where it is open. Raises ConfigError."""
+    if conservative.outputs is None:
+        raise ConfigError(
+            f"the class {conservative.label!r} as the conservative answer of several stages",
+            required="`outputs`, every one of them",
+        )
+    given = conservative.outputs
     if given.keys() != forms.keys():
         raise ConfigError(
             f"the conservative answer has the outputs {sorted(given)}", required=f"exactly {sorted(forms)}"

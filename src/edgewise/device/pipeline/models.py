@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Protocol
 
+from edgewise.contracts.pipeline import Gap
 from edgewise.device.pipeline.pipeline import Stage, Ticket
 from edgewise.device.pipeline.policy import Policy
 from edgewise.device.runtime import Answer
@@ -14,16 +14,9 @@ from edgewise.device.worker import Worker
 from edgewise.errors import ExecutionError
 from edgewise.runtimes.base import Array
 
+__all__ = ["Gap", "runtime_stage", "worker_stage"]
+
 Arrays = Mapping[str, Array]
-
-
-class Gap(StrEnum):
-    """What a model with a state does where items before its own did not reach it, or failed in it."""
-
-    CARRY = "carry"
-    """It goes on: the frames of a camera or a microphone, where one that is missing changes little."""
-    RESET = "reset"
-    """It begins a new stream: the tokens of a text, where the ones after a missing one mean nothing."""
 
 
 class _Stream:

@@ -1,52 +1,148 @@
-"""Opens the bundles that a description names, and joins them."""
+"""Opens the stages of an extracted bundle, and joins them as its manifest says."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from edgewise.device.pipeline.described import Description, Place, checked, connected, policy
-from edgewise.device.pipeline.models import runtime_stage, worker_stage
-from edgewise.device.pipeline.pipeline import Pipeline
+from edgewise.bundle.names import MANIFEST
+from edgewise.bundle.read import decode_sealed
+from edgewise.bundle.stages import added, feeds_of
+from edgewise.contracts.histogram import Histogram
+from edgewise.contracts.pipeline import ModelStage, PipelineManifest, Place, mailbox_of
+from edgewise.device.meter import LatencyMeter
+from edgewise.device.pipeline.models import Arrays, runtime_stage, worker_stage
+from edgewise.device.pipeline.pipeline import Pipeline, Stage, Ticket
+from edgewise.device.pipeline.policy import block, latest, reject
 from edgewise.device.runtime import Runtime
 from edgewise.device.worker import Limits, Worker
+from edgewise.errors import BundleError
+from edgewise.runtimes.base import Array
+
+_MAILBOXES = {"latest": latest, "block": block, "reject": reject}
+
+
+class Passing(NamedTuple):
+    """What goes through the stages: values by name, and whether the item begins a new stream."""
+
+    values: Mapping[str, Array]
+    begins: bool = False
+
+
+class OpenStage:
+    """One stage, opened, and what it did since then."""
+
+    def __init__(self, described: ModelStage, opened: Runtime | Worker, variant: str) -> None:
+        """Take its parts; see `BundlePipeline`."""
+        self.described = described
+        self.opened = opened
+        self.variant = variant
+        self._latency, self._lock = LatencyMeter(), threading.Lock()
+        self.ran = 0
+        self.skipped = 0
+        """Items that went on without it."""
+
+    def drain(self) -> Histogram:
+        """Return the milliseconds of executions that gave outputs since the last call."""
+        with self._lock:
+            return self._latency.drain()
+
+    @property
+    def place(self) -> Place:
+        """Where it runs."""
+        return Place.WORKER if isinstance(self.opened, Worker) else Place.HERE
+
+    @property
+    def restarts(self) -> int:
+        """How often its process was started anew; 0 where it runs in this one."""
+        return self.opened.counts().starts - 1 if isinstance(self.opened, Worker) else 0
+
+    def joined(self, bare: Stage) -> Stage:
+        """Return a stage that takes its inputs out of the item's values, and adds its outputs to them."""
+
+        def run(passing: Passing, ticket: Ticket) -> Passing:
+            if passing.begins and self.described.state:
+                self._reset()
+            feeds = feeds_of(self.described, passing.values)
+            if feeds is None:
+                self.skipped += 1
+                return passing
+            begin = time.perf_counter_ns()
+            outputs: Arrays = bare.run(feeds, ticket)
+            with self._lock:
+                self._latency.record((time.perf_counter_ns() - begin) / 1e6)
+            self.ran += 1
+            return passing._replace(values=added(self.described, passing.values, outputs))
+
+        return bare._replace(run=run)
+
+    def _reset(self) -> None:
+        if isinstance(self.opened, Worker):
+            self.opened.reset()
+        else:
+            self.opened.session.reset()
 
 
 class BundlePipeline:
-    """A pipeline of bundles with all that it has opened; close it, or use it in a `with` block."""
+    """The pipeline of a bundle with all that it has opened; close it, or use it in a `with` block.
 
-    def __init__(self, description: Description, folders: Mapping[str, Path], *, limits: Limits | None = None) -> None:
-        """Open every stage from its folder; golden inputs are run. `limits` are of each worker.
+    An item is a `Passing` of what the manifest's `inputs` name; it comes out with the outputs of every stage that ran.
+    """
 
-        Raises ConfigError, BundleError, ModelError, ExecutionError and WorkerError; then nothing stays open.
+    def __init__(self, folder: Path, *, limits: Limits | None = None, isolated: bool = False) -> None:
+        """Open every stage of an extracted bundle, whose files were verified; golden inputs are run.
+
+        `limits` are of each worker; `isolated` gives every stage a worker of its own. Raises BundleError, ModelError,
+        ExecutionError and WorkerError; then nothing stays open.
         """
-        self.runtimes: dict[str, Runtime] = {}
-        self.workers: dict[str, Worker] = {}
+        data = _read(folder / MANIFEST)
+        sealed = decode_sealed(data)
+        if not isinstance(sealed, PipelineManifest):
+            raise BundleError(f"{folder} holds a bundle of one model", required="one of several stages")
+        self.manifest = sealed
+        self.digest = hashlib.sha256(data).hexdigest()
         limits = limits or Limits()
+        self.stages: list[OpenStage] = []
         with contextlib.ExitStack() as opened:
             stages = []
-            for each, folder in checked(description, folders):
-                mailbox = policy(each.mailbox)
-                if each.place is Place.WORKER:
-                    worker = Worker(folder, variant=each.variant, state=each.state, limits=limits)
-                    self.workers[each.name] = opened.enter_context(worker)
-                    stage = worker_stage(each.name, worker, mailbox, gap=each.gap)
+            for each in sealed.pipeline.stages:
+                check_stage(each, folder / each.name)
+                full, size = mailbox_of(each.mailbox)
+                mailbox = _MAILBOXES[full](size)
+                if each.place is Place.WORKER or isolated:
+                    worker = Worker(folder / each.name, variant=each.variant, state=each.state, limits=limits)
+                    opened.enter_context(worker)
+                    found = OpenStage(each, worker, "")
+                    bare = worker_stage(each.name, worker, mailbox, gap=each.gap)
                 else:
-                    runtime = self.runtimes[each.name] = Runtime.open(folder, variant=each.variant, state=each.state)
+                    runtime = Runtime.open(folder / each.name, variant=each.variant, state=each.state)
                     opened.callback(runtime.close)
-                    stage = runtime_stage(each.name, runtime, mailbox, gap=each.gap)
-                stages.append(connected(each, stage))
-            for worker in self.workers.values():
-                worker.await_ready(limits.start_s)
+                    found = OpenStage(each, runtime, runtime.variant)
+                    bare = runtime_stage(each.name, runtime, mailbox, gap=each.gap)
+                self.stages.append(found)
+                stages.append(found.joined(bare))
+            for found in self.stages:
+                if isinstance(found.opened, Worker):
+                    found.variant = found.opened.await_ready(limits.start_s)
             self.pipeline = opened.enter_context(Pipeline(stages))
-            self._opened = opened.pop_all()
+            self.close: Callable[[], None] = opened.pop_all().close
+            """Ends the pipeline, the workers and the runtimes."""
 
-    def close(self) -> None:
-        """End the pipeline, the workers and the runtimes."""
-        self._opened.close()
+    def submit(self, values: Mapping[str, Array], *, deadline_ms: float | None = None, begins: bool = False) -> Ticket:
+        """Bring an item in, with the manifest's deadline where none is given; `begins` sets all states to zeros."""
+        due_ms = self.manifest.pipeline.deadline_ms if deadline_ms is None else deadline_ms
+        return self.pipeline.submit(Passing(values, begins), deadline_ms=due_ms)
+
+    def outputs_of(self, ticket: Ticket) -> dict[str, Array]:
+        """Return what an item that is out is given; a value that a gate kept out is missing."""
+        values = ticket.value.values
+        return {name: values[name] for name in self.manifest.pipeline.outputs if name in values}
 
     def __enter__(self) -> Self:
         """Return it."""
@@ -55,3 +151,21 @@ class BundlePipeline:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close it."""
         self.close()
+
+
+def check_stage(stage: ModelStage, folder: Path) -> None:
+    """Raise BundleError unless a folder holds the bundle that a stage names; its files were verified before."""
+    found = hashlib.sha256(_read(folder / MANIFEST)).hexdigest()
+    if found != stage.bundle:
+        raise BundleError(
+            f"stage {stage.name!r}: {folder} holds the bundle {found}",
+            required=stage.bundle,
+            next_step="extract the bundle again",
+        )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}", required="the folder of an extracted bundle") from error

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self, TypeVar
 
 from edgewise.contracts.base import Value
 from edgewise.device.session import Shapes
+from edgewise.device.worker.frames import Layout
 from edgewise.device.worker.process import Process, SilentError
 from edgewise.errors import ExecutionError, WorkerError
 from edgewise.runtimes.base import Array
@@ -79,7 +80,11 @@ class Worker:
 
     def await_ready(self, timeout_s: float) -> str:
         """Return the name of the variant, once it is open. Raises ExecutionError and WorkerError."""
-        return self._talk(lambda each: each.await_ready(time.monotonic() + timeout_s).variant)
+        return self.await_layout(timeout_s).variant
+
+    def await_layout(self, timeout_s: float) -> Layout:
+        """Return what is open, its inputs and outputs, once it is. Raises ExecutionError and WorkerError."""
+        return self._talk(lambda each: each.await_ready(time.monotonic() + timeout_s))
 
     def run(self, feeds: Mapping[str, Array], *, deadline_ns: int) -> dict[str, Array]:
         """Execute once; returns arrays of the caller's own. The deadline is of `time.monotonic_ns`.

@@ -52,15 +52,17 @@ export async function releases() {
 
 export async function release(product, version) {
   const { manifest } = await ask(`releases/${part(product)}/${part(version)}`);
-  const evidence = await ask(`releases/${part(product)}/${part(version)}/evidence.json`);
+  const evidence = manifest.pipeline ? null : await ask(`releases/${part(product)}/${part(version)}/evidence.json`);
   const limits = Object.entries(manifest.budget).filter(([, value]) => value !== null);
   return [h("h1", {}, `${product} ${version}`),
     section("Budget", table("Budget", ["limit", "value"], limits.map(([name, value]) => [name, figure(value)]))),
-    ...manifest.variants.map((each) => section(`Variant ${each.name}`,
+    manifest.pipeline ? section("Stages", table("Stages", ["stage", "bundle", "variant", "runs", "mailbox", "where"], manifest.pipeline.stages.map((each) =>
+      [each.name, each.bundle.slice(0, 16), each.variant ?? "chosen", each.when ? `${each.when.value} >= ${figure(each.when.at_least)}` : "always", each.mailbox, each.place]))) : null,
+    ...(manifest.variants ?? []).map((each) => section(`Variant ${each.name}`,
       h("p", {}, `${each.runtime}, ${each.precision}, ${each.device_class}, ${each.threads} threads: `, mark(each.verdict)),
       table("Figures", ["limit", "required", "found", "margin", "verdict"], each.verdicts.map((line) =>
         [line.limit, figure(line.required), figure(line.found), share(line.margin), mark(line.verdict)])))),
-    section("Evidence", h("details", {}, h("summary", {}, "evidence.json"), h("pre", {}, JSON.stringify(evidence, null, 2))))];
+    evidence && section("Evidence", h("details", {}, h("summary", {}, "evidence.json"), h("pre", {}, JSON.stringify(evidence, null, 2))))];
 }
 
 export async function alerts() {

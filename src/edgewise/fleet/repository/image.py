@@ -107,7 +107,7 @@ def add_bundle(edition: Edition, files: Files, path: Path) -> Image:
     Raises BundleError, RepositoryError where the version exists with other content or lies below the floor.
     """
     with Bundle.open(path) as bundle:
-        manifest = bundle.manifest
+        manifest = bundle.sealed
         digest, whole = hashlib.sha256(bundle.manifest_bytes).hexdigest(), bundle.digest()
     product, name = manifest.product, f"{manifest.product}/{manifest.product}-{manifest.version}.edgewise"
     role = edition.change(product, Targets)

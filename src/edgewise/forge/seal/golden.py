@@ -79,23 +79,29 @@ def golden_outputs(
 
 def _tolerances(session: Session, found: Sequence[Outputs], other: Sequence[Outputs]) -> dict[str, float]:
     """Return the tolerance of every output."""
-    tolerances = {}
-    for at, spec in enumerate(session.outputs):
-        pairs = [(a[at], b[at]) for a, b in zip(found, other, strict=True)]
-        if not np.issubdtype(pairs[0][0].dtype, np.floating):
-            tolerances[spec.name] = 0.0  # a label or a count is right or wrong
-            continue
-        if any(not np.isfinite(array).all() for pair in pairs for array in pair):
-            raise ExecutionError(
-                f"the output {spec.name!r} is not finite on a golden input",
-                required="finite outputs, which a device can compare",
-                next_step="look at the model's output for that sample before it is sealed",
-            )
-        observed = max((_distance(a, b) for a, b in pairs), default=0.0)
-        values = np.concatenate([array.ravel() for array, _ in pairs]) if pairs else np.zeros(1)
-        spread = float(np.ptp(values)) if values.size else 0.0
-        tolerances[spec.name] = max(FACTOR * observed, FLOOR * spread, _SMALLEST)
-    return tolerances
+    return {
+        spec.name: tolerance_of(spec.name, [(a[at], b[at]) for a, b in zip(found, other, strict=True)])
+        for at, spec in enumerate(session.outputs)
+    }
+
+
+def tolerance_of(name: str, pairs: Sequence[tuple[Array, Array]]) -> float:
+    """Return the tolerance of an output that was computed in two ways for every golden input.
+
+    Raises ExecutionError where it is not finite.
+    """
+    if pairs and not np.issubdtype(pairs[0][0].dtype, np.floating):
+        return 0.0  # a label or a count is right or wrong
+    if any(not np.isfinite(array).all() for pair in pairs for array in pair):
+        raise ExecutionError(
+            f"the output {name!r} is not finite on a golden input",
+            required="finite outputs, which a device can compare",
+            next_step="look at the model's output for that sample before it is sealed",
+        )
+    observed = max((_distance(a, b) for a, b in pairs), default=0.0)
+    values = np.concatenate([array.ravel() for array, _ in pairs]) if pairs else np.zeros(1)
+    spread = float(np.ptp(values)) if values.size else 0.0
+    return max(FACTOR * observed, FLOOR * spread, _SMALLEST)
 
 
 def tells_apart(golden: Sequence[Outputs], tolerances: Sequence[float]) -> bool:

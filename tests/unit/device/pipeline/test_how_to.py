@@ -11,6 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgewise.bundle.read import Bundle
+from tests.unit.bundle.staged import joined
+
 PAGE = Path(__file__).parents[4] / "docs" / "how-to" / "pipeline.md"
 
 
@@ -40,8 +43,10 @@ def recogniser(path: Path) -> Path:
     return path
 
 
-def test_the_page_does_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build, use, watch = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_page_does_what_it_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, use, watch, one = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, Any] = {
         "detector_path": detector(tmp_path / "detector.onnx"),
         "recogniser_path": recogniser(tmp_path / "recogniser.onnx"),
@@ -52,7 +57,17 @@ def test_the_page_does_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixtur
     exec(use, names)  # noqa: S102 - as above
     exec(use, names)  # noqa: S102 - as above
     exec(watch, names)  # noqa: S102 - as above
-    first, second, *rest = capsys.readouterr().out.splitlines()
+    monkeypatch.chdir(tmp_path)
+    with Bundle.open(joined(tmp_path)[0]) as bundle:
+        bundle.extract(tmp_path / "voice")
+    printed = capsys.readouterr().out
+    exec(one.replace("2000", "30_000"), {})  # noqa: S102 - as above
+    assert capsys.readouterr().out.splitlines() == [
+        "out {'listener.level': array([0.], dtype=float32)}",
+        "listener fp32 here 1 0",
+        "head fp32 here 0 1",
+    ]
+    first, second, *rest = printed.splitlines()
     assert first == "dropped cancelled decide"  # a third of full scale is no wake word
     assert second == "command 2"  # two of them are: the state was kept
     assert rest == ["1 {('decide', 'cancelled'): 1}", "Counts(starts=1, crashes=0, hangs=0)"]
