@@ -1,6 +1,6 @@
 """Calibrate in a stream: histograms and per-channel figures, updated batch by batch.
 
-Memory holds one batch of activations and the accumulators; it does not grow with the number of
+Memory holds two batches of activations and the accumulators; it does not grow with the number of
 samples.
 """
 
@@ -16,7 +16,7 @@ from onnx import helper
 from edgewise.errors import DataError
 from edgewise.forge.graph import Graph
 from edgewise.forge.regions import Kind, Region
-from edgewise.forge.stream import batch_limit, batches
+from edgewise.forge.stream import values
 from edgewise.forge.tasks.base import Array, Dataset
 from edgewise.numerics.histogram import ChannelStats, Histogram
 from edgewise.runtimes.base import Runtime
@@ -53,17 +53,15 @@ def calibrate(
     histograms = {name: Histogram() for name in tensors}
     channels = {name: ChannelStats(axis=axis) for name, axis in axes.items()}
     session = runtime.load(observed(graph, tensors), threads=threads)
-    names = [spec.name for spec in session.outputs]
     sizes = dict.fromkeys(tensors, 0)
     done = 0
-    for feeds in batches(dataset, indices, limit=batch_limit(session.inputs)):
-        values = dict(zip(names, session.run(feeds), strict=True)) | dict(feeds)
+    for count, found in values(session, dataset, indices):
         for name in tensors:
-            _update(histograms[name], values[name], name)
-            sizes[name] += values[name].size
+            _update(histograms[name], found[name], name)
+            sizes[name] += found[name].size
             if name in channels:
-                channels[name].update(values[name])
-        done += len(next(iter(feeds.values())))
+                channels[name].update(found[name])
+        done += count
         progress(done)
     elements = {name: size // max(done, 1) for name, size in sizes.items()}
     return Calibration(histograms=histograms, channels=channels, elements=elements, samples=done)

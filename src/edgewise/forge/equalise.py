@@ -19,7 +19,7 @@ from edgewise.forge.calibrate import observed
 from edgewise.forge.graph import Graph, attribute
 from edgewise.forge.parameters import FloatArray
 from edgewise.forge.regions import Kind, Region
-from edgewise.forge.stream import batch_limit, batches
+from edgewise.forge.stream import values
 from edgewise.forge.tasks.base import Dataset
 from edgewise.runtimes.base import Runtime
 
@@ -100,14 +100,12 @@ def channel_peaks(
     """Return the largest magnitude of each channel (axis 1) of the classes' tensors, over some samples."""
     tensors = tuple(name for each in classes for name in each.tensors)
     session = runtime.load(observed(graph, tensors), threads=threads)
-    names = [spec.name for spec in session.outputs]
     peaks: dict[str, FloatArray] = {}
     indices = range(min(_SAMPLES, len(dataset)))
-    for feeds in batches(dataset, indices, limit=batch_limit(session.inputs)):
-        values = dict(feeds) | dict(zip(names, session.run(feeds), strict=True))
+    for _, found in values(session, dataset, indices):
         for name in tensors:
-            axes = tuple(axis for axis in range(values[name].ndim) if axis != 1)
-            peak = np.abs(values[name]).max(axis=axes)
+            axes = tuple(axis for axis in range(found[name].ndim) if axis != 1)
+            peak = np.abs(found[name]).max(axis=axes)
             peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
     return peaks
 

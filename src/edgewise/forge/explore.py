@@ -12,7 +12,7 @@ from edgewise.contracts.target import Probe, RuntimeName
 from edgewise.errors import ExecutionError, TargetError
 from edgewise.forge.cache import Cache, digest
 from edgewise.forge.calibrate import Calibration, calibrate
-from edgewise.forge.costfit import with_measured_borders
+from edgewise.forge.costfit import with_measured
 from edgewise.forge.costs import Profile, profiled
 from edgewise.forge.equalise import channel_classes, channel_peaks, equalised
 from edgewise.forge.graph import Graph
@@ -25,7 +25,7 @@ from edgewise.forge.progress import Progress
 from edgewise.forge.regions import regions_of
 from edgewise.forge.search.bench import Bench, Trial
 from edgewise.forge.search.corrections import correct, smooth_products
-from edgewise.forge.search.options import Style, direct, offered, placed, uniform
+from edgewise.forge.search.options import Style, direct, formats_in, offered, placed, uniform
 from edgewise.forge.search.plan import SearchPlan
 from edgewise.forge.search.strategy import (
     Offers,
@@ -49,6 +49,7 @@ from edgewise.runtimes.timing import speedup
 FOLDED = "fp32 folded"
 # So few regions of a further format are judged one by one too.
 _CHEAP_UNITS = 4
+_ROUND_ACTIVATIONS = (Format.INT8_STATIC, Format.INT8_DYNAMIC)
 # Formats, ranges and equalisation are compared on so many samples: what they differ by is large.
 _SCREENING = 64
 # The cost model is corrected with so many placements, timed for so long.
@@ -137,8 +138,8 @@ class Explorer:
         )
         costs = costs_of(bench, offers, fp32, profiles, found, self._probe(), bench.calibration.elements)
         for _ in range(plan.corrections):
-            costs = self._corrected(bench, costs, styles[0], fp32)
-        placements = self._placements(bench, offers, costs, base)
+            costs = self._corrected(bench, offers, costs, styles[0], fp32)
+        placements = self._placements(bench, offers, costs)
         tried = judge_placements(
             bench, placements, styles_of(style, corrected=corrected, direct=plan.direct), costs, self._progress
         )
@@ -238,15 +239,17 @@ class Explorer:
     def _sensitivity(
         self, bench: Bench, offers: Offers, base: Mapping[Format, Recipe], best: Mapping[Format, Trial]
     ) -> dict[Format, list[Sensitivity]]:
-        """Judge regions one by one in the format that most of them offer; the other formats where that is cheap.
+        """Judge regions one by one in the formats that round activations too; the other formats where that is cheap.
 
-        Elsewhere the others are taken to be noisier or quieter by as much as they are everywhere at once.
+        Elsewhere the others are taken to be noisier or quieter than the format that most regions offer by as much as
+        they are everywhere at once. Of static and dynamic int8 that is not so: an outlier that widens one range for
+        all samples costs the other only where it occurs.
         """
         if not self._plan.sensitivity_samples or not base:
             return {}
         count = {form: sum(form in forms for forms in offers.values()) for form in base}
         main = max(base, key=lambda form: (count[form], form is Format.INT8_STATIC, form is Format.INT8_DYNAMIC))
-        cheap = [form for form in base if form is main or count[form] <= _CHEAP_UNITS]
+        cheap = [form for form in base if form in _ROUND_ACTIVATIONS or form is main or count[form] <= _CHEAP_UNITS]
         found = sensitivities(bench, offers, {form: base[form] for form in cheap}, self._positions(), self._progress)
         for form in base:
             if form not in found:
@@ -286,12 +289,13 @@ class Explorer:
         )
         return msgspec.structs.replace(style, methods=methods)
 
-    def _corrected(self, bench: Bench, costs: Costs, style: Style, fp32: Profile) -> Costs:
-        """Time a few placements end to end and raise the price of borders to what they really cost."""
+    def _corrected(self, bench: Bench, offers: Offers, costs: Costs, style: Style, fp32: Profile) -> Costs:
+        """Time a few placements end to end, each format everywhere among them, and correct borders and formats."""
         outputs = bench.graph.outputs
-        placements = sweep(bench, costs, count=_CORRECTING)
-        if not placements:
+        swept = sweep(bench, costs, count=_CORRECTING)
+        if not swept:
             return costs
+        placements = [*swept, *(each for _, each in _everywhere(bench, offers) if each not in swept)]
         models = [bench.build(placed(each, style, name="time")) for each in placements]
         key = digest("border fit", self._context, str(self._prepared.threads), *models)
         speedups = self._costs.get(key, list[float])
@@ -300,7 +304,7 @@ class Explorer:
             speedups = self._speedups(models)
             self._costs.put(key, speedups)
         whole = sum(fp32.region_us.values())
-        return with_measured_borders(
+        return with_measured(
             bench.regions, costs, outputs, bench.calibration.elements, placements, [whole / each for each in speedups]
         )
 
@@ -318,18 +322,14 @@ class Explorer:
     def _fp32_model(self) -> bytes:
         return bytes(self._prepared.graph.model.SerializeToString(deterministic=True))
 
-    def _placements(
-        self, bench: Bench, offers: Offers, costs: Costs, base: Mapping[Format, Recipe]
-    ) -> list[tuple[str, Placement]]:
+    def _placements(self, bench: Bench, offers: Offers, costs: Costs) -> list[tuple[str, Placement]]:
         """Return the placements worth judging: each format everywhere, and the sweep."""
-        found: list[tuple[str, Placement]] = []
-        for form in base:
-            everywhere = {region.name: form for region in bench.regions if form in offers.get(region.name, ())}
-            found.append((f"all {form}", everywhere))
+        found = _everywhere(bench, offers)
+        formats = len(found)
         self._progress.start("place by measured cost", None)
         for placement in sweep(bench, costs, count=self._plan.placements):
             if all(placement != known for _, known in found):
-                found.append((f"placed {len(found) - len(base) + 1}", placement))
+                found.append((f"placed {len(found) - formats + 1}", placement))
         return found
 
     def _predict(self, costs: Costs, trial: Trial) -> float | None:
@@ -338,3 +338,11 @@ class Explorer:
             return predicted_us(self._prepared.regions, costs, placement, self._prepared.graph.outputs)
         except KeyError:  # a format that was dropped as too slow has no cost
             return None
+
+
+def _everywhere(bench: Bench, offers: Offers) -> list[tuple[str, Placement]]:
+    """Return the placements that give one format to every region that is offered it."""
+    return [
+        (f"all {form}", {region.name: form for region in bench.regions if form in offers.get(region.name, ())})
+        for form in formats_in(offers)
+    ]

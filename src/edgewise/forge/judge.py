@@ -8,6 +8,7 @@ only what the score needs is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -120,15 +121,18 @@ def judge(task: Task, session: Session, reference: Reference, *, positions: Sequ
 def compare(
     task: Task, fp32: Session, variant: Session, dataset: Dataset, *, report: Report = lambda _: None
 ) -> Comparison:
-    """Run both over a whole split, one sample at a time."""
+    """Run both over a whole split, a sample at a time, each on a thread of its own."""
     before, after, margins = _Tally(task), _Tally(task), []
-    for index in range(len(dataset)):
-        sample = dataset[index]
-        expected = fp32.run(sample.feeds)
-        before.keep(expected, sample.feeds, sample.target)
-        after.add(expected, variant.run(sample.feeds), sample.feeds, sample.target)
-        margins.append(task.margin(expected))
-        report(index + 1)
+    with ThreadPoolExecutor(1) as beside:
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            running = beside.submit(fp32.run, sample.feeds)
+            got = variant.run(sample.feeds)
+            expected = running.result()
+            before.keep(expected, sample.feeds, sample.target)
+            after.add(expected, got, sample.feeds, sample.target)
+            margins.append(task.margin(expected))
+            report(index + 1)
     if not margins:
         raise DataError(
             f"{dataset.name}: no samples", required="at least one sample", next_step="check the data folder"

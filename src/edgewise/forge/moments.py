@@ -16,7 +16,7 @@ from edgewise.forge.calibrate import observed
 from edgewise.forge.graph import Graph, attribute
 from edgewise.forge.parameters import FloatArray
 from edgewise.forge.regions import Kind, Region
-from edgewise.forge.stream import batch_limit, batches
+from edgewise.forge.stream import values
 from edgewise.forge.tasks.base import Array, Dataset
 from edgewise.numerics.grid import Grid, fake_quantize
 from edgewise.runtimes.base import Runtime
@@ -55,17 +55,14 @@ def moments(  # noqa: PLR0913 - what to run, on what, with what
     """Return the moments of the inputs of all regions with weights, over fp32's activations."""
     wanted = [region for region in regions if region.weight is not None and inputs_of(graph, region) <= MAX_INPUTS]
     session = runtime.load(observed(graph, tuple(dict.fromkeys(each.inputs[0] for each in wanted))), threads=threads)
-    names = [spec.name for spec in session.outputs]
     random = np.random.default_rng(seed)
     sums = {region.name: _Sum() for region in wanted}
     done = 0
-    for feeds in batches(dataset, indices, limit=batch_limit(session.inputs)):
-        values = dict(feeds) | dict(zip(names, session.run(feeds), strict=True))
-        size = len(next(iter(feeds.values())))
+    for size, found in values(session, dataset, indices):
         for region in wanted:
             needed = max(_COLUMNS, _COLUMNS_PER_INPUT * inputs_of(graph, region))
             limit = -(-needed * size // len(indices))
-            columns = input_columns(graph, region, values[region.inputs[0]], limit=limit, random=random)
+            columns = input_columns(graph, region, found[region.inputs[0]], limit=limit, random=random)
             sums[region.name].add(columns, grids.get(region.inputs[0]))
         done += size
         progress(done)

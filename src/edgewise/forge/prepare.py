@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from edgewise.forge.data.leakage import leakage
 from edgewise.forge.data.open import CALIBRATE, SELECT, TEST, open_split
 from edgewise.forge.data.split import Subset, at_most, split_pool
 from edgewise.forge.graph import Graph
-from edgewise.forge.importing.sandbox import Imported, import_model
+from edgewise.forge.importing.sandbox import Imported
 from edgewise.forge.measure.lab import Here, Lab
 from edgewise.forge.regions import Region, regions_of
 from edgewise.forge.targets import load_target
@@ -74,13 +75,13 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         return self.target.threads
 
 
-def prepare(project: Project, *, base: Path, work: Path, limits: Limits) -> Prepared:
-    """Read and check everything. Raises InputError where something cannot be used."""
+def prepare(project: Project, *, base: Path, imported: Callable[[], Imported], limits: Limits) -> Prepared:
+    """Read and check everything; `imported` waits for the model. Raises InputError where something cannot be used."""
     target = _target(project)
     execute = runtime(target.runtimes[0])
-    imported = import_model(project.model.path, base=base, inputs=project.model.inputs, work=work)
-    graph = Graph(onnx.load(str(imported.normalised)))
-    fp32 = execute.load(imported.original, threads=target.threads)
+    model = imported()
+    graph = Graph(onnx.load(str(model.normalised)))
+    fp32 = execute.load(model.original, threads=target.threads)
     config = project.task
     pool = _opened(CALIBRATE, config, fp32, base)
     test = open_split(TEST, config=config, inputs=fp32.inputs, folder=base)
@@ -103,7 +104,7 @@ def prepare(project: Project, *, base: Path, work: Path, limits: Limits) -> Prep
     shared = leakage(pool, final) if final is not None else None
     told = getattr(task, "note", "")
     return Prepared(
-        imported=imported,
+        imported=model,
         graph=graph,
         regions=regions_of(graph),
         target=target,
@@ -116,7 +117,7 @@ def prepare(project: Project, *, base: Path, work: Path, limits: Limits) -> Prep
         select=select,
         judged=judged,
         test=final,
-        notes=imported.notes,
+        notes=model.notes,
         any_size=project.budget.size_mib is None,
         warnings=tuple(
             dict.fromkeys(filter(None, (told, shared, *pool.warnings, *(test.warnings if test is not None else ()))))

@@ -1,13 +1,14 @@
-"""Feed samples to a session in batches, without holding more than one batch."""
+"""Feed samples to a session in batches, without holding more than two of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from edgewise.forge.tasks.base import Array, Dataset, Feeds
-from edgewise.runtimes.base import TensorSpec
+from edgewise.runtimes.base import Session, TensorSpec
 
 # More brings nothing on one thread, and memory grows with it.
 BATCH = 4
@@ -29,6 +30,27 @@ def batches(dataset: Dataset, indices: Sequence[int], *, limit: int) -> Iterator
         held.append(feeds)
     if held:
         yield _joined(held)
+
+
+def values(session: Session, dataset: Dataset, indices: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    """Run a session over samples; yield, for each batch, how many it holds and its inputs and outputs by name.
+
+    While the caller works on one batch the next is computed, on a thread: two batches are held, however
+    many there are.
+    """
+    names = [spec.name for spec in session.outputs]
+
+    def run(feeds: Feeds) -> tuple[int, Mapping[str, Array]]:
+        return len(next(iter(feeds.values()))), dict(feeds) | dict(zip(names, session.run(feeds), strict=True))
+
+    with ThreadPoolExecutor(1) as ahead:
+        waiting = None
+        for feeds in batches(dataset, indices, limit=batch_limit(session.inputs)):
+            done, waiting = waiting, ahead.submit(run, feeds)
+            if done is not None:
+                yield done.result()
+        if waiting is not None:
+            yield waiting.result()
 
 
 def _shapes(feeds: Feeds) -> list[tuple[int, ...]]:

@@ -12,7 +12,7 @@ from edgewise.contracts.budget import Budget
 from edgewise.contracts.evidence import Candidate, Status
 from edgewise.contracts.recipe import Format, Recipe
 from edgewise.contracts.task import TaskKind
-from edgewise.forge.costfit import with_measured_borders
+from edgewise.forge.costfit import with_measured
 from edgewise.forge.judge import Judgement
 from edgewise.forge.placement import Border, Costs, predicted_us
 from edgewise.forge.regions import Kind, Region
@@ -23,7 +23,7 @@ from edgewise.forge.shortlist import front, thinned, within
 STATIC, FP32 = Format.INT8_STATIC, Format.FP32
 
 
-def test_border_costs_are_recovered_from_measured_placements() -> None:
+def test_costs_of_borders_and_formats_are_recovered_from_measured_placements() -> None:
     regions = tuple(
         Region(
             name=f"r{at}",
@@ -51,16 +51,22 @@ def test_border_costs_are_recovered_from_measured_placements() -> None:
         added = 3.0 + 0.4 * elements[name] / 1000
         return Border(quantize_us=1.0 + added, dequantize_us=2.0 + added)
 
-    truth = msgspec.structs.replace(costs, borders={name: dearer(name) for name in elements})
+    truth = msgspec.structs.replace(
+        costs,
+        borders={name: dearer(name) for name in elements},
+        time_us={each.name: {FP32: 30.0, STATIC: 12.0 * 1.3} for each in regions},
+    )
     placements = [{each.name: STATIC if random.integers(2) else FP32 for each in regions} for _ in range(12)]
     measured = [predicted_us(regions, truth, each, ("r7",)) for each in placements]
-    fitted = with_measured_borders(regions, costs, ("r7",), elements, placements, measured)
+    fitted = with_measured(regions, costs, ("r7",), elements, placements, measured)
     for name in elements:
         assert fitted.borders[name].quantize_us == pytest.approx(truth.borders[name].quantize_us, rel=0.05)
         assert fitted.borders[name].dequantize_us == pytest.approx(truth.borders[name].dequantize_us, rel=0.05)
-    assert fitted.time_us == costs.time_us
+    for name, times in fitted.time_us.items():
+        assert times[FP32] == costs.time_us[name][FP32]
+        assert times[STATIC] == pytest.approx(12.0 * 1.3, rel=0.05)
     # Borders never get cheaper than their own kernels, however fast the measurements were.
-    lucky = with_measured_borders(regions, costs, ("r7",), elements, placements, [1.0] * len(placements))
+    lucky = with_measured(regions, costs, ("r7",), elements, placements, [1.0] * len(placements))
     assert all(lucky.borders[name].quantize_us >= 1.0 for name in elements)
 
 

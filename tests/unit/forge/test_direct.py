@@ -11,6 +11,7 @@ import pytest
 from edgewise.contracts.project import Effort
 from edgewise.contracts.recipe import Format, Recipe, Rounding
 from edgewise.forge.graph import Graph
+from edgewise.forge.importing.sandbox import importing
 from edgewise.forge.judge import Judgement
 from edgewise.forge.prepare import Limits, Prepared, prepare
 from edgewise.forge.regions import regions_of
@@ -77,7 +78,9 @@ def prepared(place: Path, work: Path, *, judged: int, select: str | None = None)
     project = demo_project(Effort.DEFAULT)
     if select is not None:
         project = msgspec.structs.replace(project, task=msgspec.structs.replace(project.task, select=select))
-    return prepare(project, base=place, work=work, limits=Limits(select=256, judged=judged, test=50))
+    model = project.model
+    with importing(model.path, base=place, inputs=model.inputs, work=work) as imported:
+        return prepare(project, base=place, imported=imported, limits=Limits(select=256, judged=judged, test=50))
 
 
 def test_a_small_select_split_is_filled_up_from_the_pool(place: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import onnx
 import pytest
 
-import edgewise.forge.optimize as job
+import edgewise.forge.job
 import edgewise.forge.prepare as preparation
 import edgewise.forge.search.bench as workbench
 from edgewise.contracts.budget import Budget
@@ -201,7 +201,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(
             counts.append(len(models))
             return super().judge(models, **options)
 
-    monkeypatch.setattr(job, "LocalJudges", Counting)
+    monkeypatch.setattr(edgewise.forge.job, "LocalJudges", Counting)
     again = optimize(demo_project(Effort.DEFAULT), base=place, output=tmp_path)
     assert shipped(tmp_path) == shipped(finished)
     assert again.chosen is not None

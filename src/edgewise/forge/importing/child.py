@@ -14,13 +14,10 @@ from edgewise.forge.cache import digest
 from edgewise.forge.importing.checks import read_checked
 from edgewise.forge.importing.external import load_external
 from edgewise.forge.importing.limits import GIB, limit, memory_limit
-from edgewise.forge.importing.messages import Answer, Question, Refusal, serve
+from edgewise.forge.importing.messages import NORMALISED, ORIGINAL, Answer, Question, Refusal, serve
 from edgewise.forge.importing.naming import part_names
 from edgewise.forge.importing.normalise import normalise
 from edgewise.runtimes.onnxruntime_ import OnnxRuntime
-
-ORIGINAL = "original.onnx"
-NORMALISED = "normalised.onnx"
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 

@@ -11,6 +11,10 @@ import msgspec
 from edgewise import errors
 from edgewise.errors import EdgewiseError, WorkerError
 
+ORIGINAL = "original.onnx"
+"""The user's own model as one plain file, where a child had to write it."""
+NORMALISED = "normalised.onnx"
+
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What to import: `folder` exists, is empty, and takes every file that the child writes."""

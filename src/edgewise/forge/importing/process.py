@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -45,9 +46,19 @@ def bare_environment(folder: Path) -> dict[str, str]:
 
 
 def ask(child: Path, question: Question, *, environment: Mapping[str, str], timeout_s: float) -> Answer:
-    """Start `child`, a Python file, and return its answer.
+    """Start `child`, a Python file, and return its answer; raises what `asked` says."""
+    with asked(child, question, environment=environment, timeout_s=timeout_s) as answer:
+        return answer()
 
-    Raises the EdgewiseError that the child refused with, or Ended where it crashed, hung or was killed.
+
+@contextlib.contextmanager
+def asked(
+    child: Path, question: Question, *, environment: Mapping[str, str], timeout_s: float
+) -> Iterator[Callable[[], Answer]]:
+    """Start `child`, a Python file; yield what waits for its answer, at most so long. It is killed if nobody waits.
+
+    What is yielded raises the EdgewiseError that the child refused with, or Ended where it crashed, hung or
+    was killed.
     """
     folder = Path(question.folder)
     inherited = os.environ.get("PYTHONPATH")
@@ -68,13 +79,28 @@ def ask(child: Path, question: Question, *, environment: Mapping[str, str], time
         ) as process,
     ):
         try:
-            answered, _ = process.communicate(msgspec.json.encode(question), timeout=timeout_s)
-        except subprocess.TimeoutExpired as error:
-            _kill(process)
-            raise Ended(f"took more than {timeout_s:g} s") from error
-        except BaseException:  # Ctrl-C above all
-            _kill(process)
-            raise
+            _put(process, msgspec.json.encode(question))
+            yield partial(_answer, process, folder, timeout_s)
+        finally:  # an answer that nobody came for, a Ctrl-C
+            if process.poll() is None:
+                _kill(process)
+
+
+def _put(process: subprocess.Popen[bytes], question: bytes) -> None:
+    """Hand the question over; a child that is gone already is found out when its answer is asked for."""
+    if process.stdin is None:
+        raise ValueError
+    with contextlib.suppress(BrokenPipeError), process.stdin as stream:
+        stream.write(question)
+    process.stdin = None  # `communicate` would use it again
+
+
+def _answer(process: subprocess.Popen[bytes], folder: Path, timeout_s: float) -> Answer:
+    try:
+        answered, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        _kill(process)
+        raise Ended(f"took more than {timeout_s:g} s") from error
     if process.returncode:
         raise Ended(_how(process.returncode), _last_line(folder / _STDERR), raised=process.returncode == 1)
     try:

@@ -10,18 +10,17 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from edgewise.errors import HostileModelError, ModelError, OutputError
-from edgewise.forge.importing import child
 from edgewise.forge.importing.limits import WALL_S
 from edgewise.forge.importing.locate import Module, locate
-from edgewise.forge.importing.messages import Answer, Question
-from edgewise.forge.importing.process import Ended, ask, bare_environment
-from edgewise.forge.importing.torch_module import export
+from edgewise.forge.importing.messages import NORMALISED, ORIGINAL, Answer, Question
+from edgewise.forge.importing.process import Ended, asked, bare_environment
 
 _CHILD = Path(__file__).with_name("child.py")
 
@@ -46,22 +45,46 @@ def import_model(path: str, *, base: Path, inputs: dict[str, tuple[int, ...]], w
     The files of the result stand in `work`, whole or not at all. Raises ModelError, its subclass
     HostileModelError, MissingExtraError without torch, or OutputError where `work` cannot be written.
     """
+    with importing(path, base=base, inputs=inputs, work=work) as imported:
+        return imported()
+
+
+@contextlib.contextmanager
+def importing(
+    path: str, *, base: Path, inputs: dict[str, tuple[int, ...]], work: Path
+) -> Iterator[Callable[[], Imported]]:
+    """Begin what `import_model` does; what is yielded waits for the rest. Raises as it does, both at once and then.
+
+    A file is read by a child while the caller goes on.
+    """
     located = locate(path, base=base)
     with _scratch(work) as folder:
         if isinstance(located, Module):
-            file, notes = export(located, base=base, inputs=inputs, folder=folder)
-            shapes: dict[str, tuple[int, ...]] = {}
+            yield partial(_exported, located, base=base, inputs=inputs, folder=folder, work=work)
         else:
-            file, notes, shapes = located, (), inputs
-        answer = _read(Question(model=str(file), inputs=shapes, folder=str(folder)))
-        # Both stand in full in a folder of the same disk, so that each arrives whole or not at all.
-        written = {name: folder / name for name in (child.ORIGINAL, child.NORMALISED) if (folder / name).exists()}
-        moved = {name: each.replace(work / name) for name, each in written.items()}
+            question = Question(model=str(located), inputs=inputs, folder=str(folder))
+            with _reading(question) as answer:
+                yield partial(_arrived, answer, located, (), folder=folder, work=work)
+
+
+def _exported(module: Module, *, base: Path, inputs: dict[str, tuple[int, ...]], folder: Path, work: Path) -> Imported:
+    from edgewise.forge.importing.torch_module import export  # noqa: PLC0415 - loads what a file does not need
+
+    file, notes = export(module, base=base, inputs=inputs, folder=folder)
+    with _reading(Question(model=str(file), folder=str(folder))) as answer:
+        return _arrived(answer, file, notes, folder=folder, work=work)
+
+
+def _arrived(answer: Callable[[], Answer], file: Path, notes: tuple[str, ...], *, folder: Path, work: Path) -> Imported:
+    """Wait, then move what was written: it stands in full on the same disk, so that each file arrives whole or not."""
+    answered = answer()
+    written = {name: folder / name for name in (ORIGINAL, NORMALISED) if (folder / name).exists()}
+    moved = {name: each.replace(work / name) for name, each in written.items()}
     return Imported(
-        original=moved.get(child.ORIGINAL, file),
-        normalised=moved[child.NORMALISED],
-        digest=answer.digest,
-        notes=(*notes, *answer.notes),
+        original=moved.get(ORIGINAL, file),
+        normalised=moved[NORMALISED],
+        digest=answered.digest,
+        notes=(*notes, *answered.notes),
     )
 
 
@@ -72,15 +95,23 @@ def check_variant(file: Path, *, work: Path) -> Path:
     where `work` cannot be written.
     """
     with _scratch(work) as folder:
-        answer = _read(Question(model=str(file.absolute()), folder=str(folder), is_variant=True))
-        return (folder / child.ORIGINAL).replace(work / "variant.onnx") if answer.rewritten else file.absolute()
+        with _reading(Question(model=str(file.absolute()), folder=str(folder), is_variant=True)) as read:
+            answer = read()
+        return (folder / ORIGINAL).replace(work / "variant.onnx") if answer.rewritten else file.absolute()
 
 
-def _read(question: Question) -> Answer:
-    """Have the child read a file. How it died is what the user hears, where it does not answer."""
-    name = Path(question.model).name
+@contextlib.contextmanager
+def _reading(question: Question) -> Iterator[Callable[[], Answer]]:
+    """Have the child read a file."""
+    environment = bare_environment(Path(question.folder))
+    with asked(_CHILD, question, environment=environment, timeout_s=WALL_S) as answer:
+        yield partial(_read, answer, Path(question.model).name)
+
+
+def _read(answer: Callable[[], Answer], name: str) -> Answer:
+    """Wait for the answer. How the child died is what the user hears, where there is none."""
     try:
-        return ask(_CHILD, question, environment=bare_environment(Path(question.folder)), timeout_s=WALL_S)
+        return answer()
     except Ended as error:
         if error.raised:
             raise ModelError(
