@@ -45,8 +45,8 @@ def with_measured(
         known = [name for name in (*quantized, *dequantized) if name in costs.borders]
         plain = sum(costs.borders[name].quantize_us for name in quantized if name in costs.borders)
         plain += sum(costs.borders[name].dequantize_us for name in dequantized if name in costs.borders)
-        borders = [float(len(known)), sum(elements[name] for name in known) / 1000.0]
-        rows.append([*borders, *(_us_in(costs, placement, form) for form in forms)])
+        crossed = [float(len(known)), sum(elements[name] for name in known) / 1000.0]
+        rows.append([*crossed, *(_us_in(costs, placement, form) for form in forms)])
         missing.append(measured - regions_us(regions, costs, placement) - plain)
     matrix: NDArray[np.float64] = np.array(rows)
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-9)
