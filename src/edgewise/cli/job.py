@@ -41,8 +41,6 @@ def carry_out(
             # What follows takes seconds to import: bad options and folders were refused before.
             from edgewise.cli.progress import drawn  # noqa: PLC0415
             from edgewise.forge.optimize import optimize  # noqa: PLC0415
-            from edgewise.forge.report import write_report  # noqa: PLC0415
-            from edgewise.forge.report.exemplars import exemplars  # noqa: PLC0415
 
             lab = None
             if on is not None:
@@ -57,6 +55,9 @@ def carry_out(
                     _verified(output, seed=project.search.seed, progress=progress) if proof and run.chosen else None
                 )
                 progress.start("report", None)
+                from edgewise.forge.report import write_report  # noqa: PLC0415 - the run has loaded most of it
+                from edgewise.forge.report.exemplars import exemplars  # noqa: PLC0415
+
                 pictures = exemplars(run, config=project.task, base=base, note=progress.note)
                 proven = _proven(verified) if verified is not None else None
                 write_report(run, path=output / REPORT, pictures=pictures, proof=proven)
