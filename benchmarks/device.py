@@ -117,6 +117,8 @@ def worker(given: argparse.Namespace) -> None:
         )
         taken = _in_turns(calls, 3000)
         print(f"worker process, dscnn-kws: p50 {_q(taken[1] - taken[0], 50)} us more than in this process")
+        pages = int(Path(f"/proc/{there.pid}/statm").read_text(encoding="ascii").split()[1])
+        print(f"its resident memory: {pages * os.sysconf('SC_PAGE_SIZE') / 2**20:.1f} MiB")
         after_ms, back_ms = [], []
         for _ in range(10):
             there.await_ready(60)

@@ -16,11 +16,12 @@ from edgewise.bundle.delta_make import make_delta
 from edgewise.bundle.model_signature import key_digest
 from edgewise.bundle.read import Bundle
 from edgewise.bundle.tensors import read_tensor
-from edgewise.bundle.write import Source, encode_manifest, write_archive
+from edgewise.bundle.write import Source, encode_manifest, sealed_file, write_archive
 from edgewise.cli.main import run
 from edgewise.contracts.manifest import Golden
 from edgewise.contracts.pipeline import Gate, ModelStage, PipelineManifest
 from edgewise.errors import BundleError, DataError, EdgewiseError, SignatureError, UnsignedFileError
+from edgewise.fleet import publish
 from edgewise.forge.seal.joining import join
 from edgewise.forge.seal.sealing import Label
 from edgewise.keys.files import save_pair
@@ -61,6 +62,11 @@ def test_several_bundles_become_one_that_verifies(voice: Path) -> None:
         document = found.read("bom.cdx.json", most=1 << 20).decode()
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document) is None
         assert b"| head | head 1.0.0 |" in found.read("card.md", most=1 << 20)
+
+
+def test_a_server_takes_it_as_any_other(voice: Path) -> None:
+    found = publish.check(voice, [KEY])
+    assert (found.product, found.version, sorted(found.shown)) == ("kws", "1.0.0", ["bom.cdx.json", "card.md"])
 
 
 def test_the_same_bundles_and_key_give_the_same_bytes(voice: Path, tmp_path: Path) -> None:
@@ -143,7 +149,17 @@ def cut(manifest: PipelineManifest, _: dict[str, Source]) -> PipelineManifest:
     return msgspec.structs.replace(manifest, pipeline=pipeline, outputs=manifest.outputs[:1])
 
 
+def swapped(manifest: PipelineManifest, content: dict[str, Source]) -> PipelineManifest:
+    """Put another file of the same size in the place of one that its stage sealed, and sign that."""
+    whole = content["head/card.md"]
+    assert isinstance(whole, bytes)
+    content["head/card.md"] = whole[:-1] + b"!"
+    listed = tuple(sealed_file(path, source) for path, source in sorted(content.items()))
+    return msgspec.structs.replace(manifest, files=listed)
+
+
 CHANGES: dict[str, Change] = {
+    "another file than its stage sealed": swapped,
     "another digest": lambda manifest, _: of_head(manifest, bundle="0" * 64),
     "the other's digest": lambda manifest, _: of_head(manifest, bundle=manifest.pipeline.stages[0].bundle),
     "a stage that is not there": lambda manifest, _: of_head(manifest, name="tail"),
