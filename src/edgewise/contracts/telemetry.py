@@ -48,6 +48,11 @@ CLOUD_CALLS = "cloud_calls"
 CLOUD_FAILURES = "cloud_failures"
 """Counter: calls that brought no answer in time, sent or not."""
 
+INSTALLED = "installed"
+"""Counter: how often the release began to answer, or to be scored: it is installed."""
+INSTALL_FAILED = "install_failed."
+"""Counters of this prefix: installations of the release that failed, by the kind of error (`golden_error`)."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
 _METRIC = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -91,6 +91,10 @@ class Slots:
         """Return a slot's bundle, which deltas go from."""
         return self._folder / "slots" / slot.place / BUNDLE
 
+    def free(self, state: State) -> Place:
+        """Return the place that does not run."""
+        return Place.B if state.running is not None and state.running.place is Place.A else Place.A
+
     def fill(self, bundle: Path, release: Release, sha256: str) -> Slot:
         """Unpack a bundle into the place that does not run, and put all of it on the disk; not confirmed yet.
 
@@ -99,8 +103,7 @@ class Slots:
         """
         from edgewise.bundle.read import Bundle  # noqa: PLC0415 - only an update needs it
 
-        running = self.state().running
-        place = Place.B if running is not None and running.place is Place.A else Place.A
+        place = self.free(self.state())
         slot = Slot(place=place, release=release, sha256=sha256)
         folder = self._folder / "slots" / place
         with Bundle.open(bundle) as opened:

@@ -115,20 +115,22 @@ class Updater:
                 required="another release",
                 next_step="roll out a corrected release; the device goes on with the one before",
             )
-        slot = self._from_shadow(offer, state)
+        slot = self._there(offer, state)
         if slot is None:
             self._check_quota(offer)
             slot = self.slots.fill(self._fetched(offer, state.running), offer.image.release, offer.image.sha256)
         self._trial(slot)
         return slot
 
-    def _from_shadow(self, offer: Offer, state: State) -> Slot | None:
-        """Return the slot that was scored with, where it holds what is wanted, unharmed."""
-        if state.shadow is None or state.shadow.sha256 != offer.image.sha256:
-            return None
+    def _there(self, offer: Offer, state: State) -> Slot | None:
+        """Return the place that does not run, where it holds what is wanted, unharmed.
+
+        It was scored with, is the bundle before, or failed its trial: none of them is fetched again.
+        """
+        slot = Slot(place=self.slots.free(state), release=offer.image.release, sha256=offer.image.sha256)
         with contextlib.suppress(SlotError, DigestError):
-            self.slots.check(state.shadow, floor=offer.release.floor)
-            return state.shadow
+            self.slots.check(slot, floor=offer.release.floor)
+            return slot
         return None
 
     def _check_quota(self, found: Offer) -> None:

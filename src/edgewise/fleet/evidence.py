@@ -7,6 +7,7 @@ metric changed by, and counts of events. Everything here is adding up: the judge
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -41,6 +42,7 @@ class DeviceEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """One device of a rollout. Times are the server's, in seconds.
 
     `canary` tells the cohort from the controls; `since_s` is when the device was assigned, a late joiner's own time.
+    `not_installed` are the kinds of error that kept the release it is assigned from ever being installed.
     """
 
     device: str
@@ -51,13 +53,14 @@ class DeviceEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """Of the release it is assigned, since `since_s`."""
     baseline: Window | None = None
     current: Window | None = None
+    not_installed: tuple[str, ...] = ()
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """Devices [n] as columns; the columns of gates are by the gate's name.
 
     `changes` are in log units, nan where there is nothing to compare; `missing` is true where a device that reported
-    and worked owes a figure and did not give it.
+    and worked owes a figure and did not give it. `refusals` counts canaries by what kept the release from them.
     """
 
     classes: tuple[str, ...]
@@ -66,6 +69,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     reported: BoolArray
     silent: BoolArray
     crash_loop: BoolArray
+    not_installed: BoolArray
+    refusals: Mapping[str, int]
     refused_signature: BoolArray
     changes: Mapping[str, DoubleArray]
     missing: Mapping[str, BoolArray]
@@ -97,7 +102,10 @@ def table(policy: GatePolicy, devices: Sequence[DeviceEvidence], *, now_s: float
     number = {name: place for place, name in enumerate(classes)}
     figures = {gate.name: [change(gate, each) for each in devices] for gate in policy.metrics}
     counts = {gate.name: [_count(gate, each) for each in devices] for gate in policy.rates}
-    reported = [each.last_report_s is not None and each.current is not None for each in devices]
+    # A device that could not install the release has nothing to compare, and has failed.
+    reported = [
+        each.last_report_s is not None and each.current is not None and not each.not_installed for each in devices
+    ]
     last = [each.since_s if each.last_report_s is None else max(each.last_report_s, each.since_s) for each in devices]
     now = [each.current or Window() for each in devices]
     missing = {name: [figure is None for figure in column] for name, column in figures.items()}
@@ -109,6 +117,8 @@ def table(policy: GatePolicy, devices: Sequence[DeviceEvidence], *, now_s: float
         reported=_mask(reported),
         silent=_mask([now_s - time > policy.report_s for time in last]),
         crash_loop=_mask([each.crash_loop for each in now]),
+        not_installed=_mask([bool(each.not_installed) for each in devices]),
+        refusals=Counter(kind for each in devices if each.canary for kind in each.not_installed),
         refused_signature=_mask([each.signature_failures > 0 for each in now]),
         changes={name: _column([math.nan if each is None else each for each in col]) for name, col in figures.items()},
         missing={name: _mask(column) & _mask(reported) for name, column in missing.items()},

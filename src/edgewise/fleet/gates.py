@@ -28,7 +28,7 @@ from edgewise.numerics.tails import fisher_more
 
 ALL = "all"
 REPORTING = "reporting"
-"""The gate of devices that failed: silent past the deadline, or in a crash loop."""
+"""The gate of devices that failed: silent past the deadline, in a crash loop, or unable to install the release."""
 
 ESTIMATE_LEVEL = 0.5
 """At this level a bound is the estimate itself: what a class of few devices is let through with."""
@@ -47,7 +47,7 @@ def decide(policy: GatePolicy, stage: Stage, found: Table, fractions: tuple[floa
     figures = _with_harm(policy, list(_figures(policy, found, fractions)), fractions)
     harmed = [each for each in figures if each.harmed and not (each.within and each.level_within != ESTIMATE_LEVEL)]
     if harmed:
-        answer, reason = Answer.ROLLBACK, "; ".join(_harm(each) for each in harmed)
+        answer, reason = Answer.ROLLBACK, "; ".join([*(_harm(each) for each in harmed), *_refusals(found)])
     else:
         reason = "; ".join(_obstacles(policy, stage, found, figures, fractions[-1]))
         answer = Answer.HOLD if reason else Answer.PROMOTE
@@ -177,7 +177,7 @@ def _rate_figure(gate: RateGate, group: _Group, found: Table) -> GateFigure:
 
 
 def _reporting_figure(policy: GatePolicy, group: _Group, found: Table) -> GateFigure:
-    failed = found.silent | found.crash_loop
+    failed = _failed(found)
     one, other = group.members & found.canary, group.members & ~found.canary
     hits, size, others, others_size = (int(each.sum()) for each in (one & failed, one, other & failed, other))
     return GateFigure(
@@ -230,9 +230,10 @@ def _obstacles(
 ) -> Iterator[str]:
     if fraction * stage.horizon_s < stage.bake_s:
         yield f"{fraction * stage.horizon_s:.0f} s of {stage.bake_s} s are over"
-    failed = int((found.canary & (found.silent | found.crash_loop)).sum())
+    failed = int((found.canary & _failed(found)).sum())
     if failed > policy.silent_share * int(found.canary.sum()):
-        yield f"{failed} of {int(found.canary.sum())} canaries are silent or in a crash loop"
+        yield f"{failed} of {int(found.canary.sum())} canaries are silent, in a crash loop or without the release"
+        yield from _refusals(found)
     reported = int((found.canary & found.reported & ~found.silent).sum())
     if reported < stage.minimum_devices:
         yield f"{reported} canaries have reported, required {stage.minimum_devices}"
@@ -242,6 +243,16 @@ def _obstacles(
     for each in figures:
         if not each.within and each.gate != REPORTING:
             yield f"{each.gate} of {each.group} is {each.reason or 'not proven to be within its margin'}"
+
+
+def _failed(found: Table) -> BoolArray:
+    return found.silent | found.crash_loop | found.not_installed
+
+
+def _refusals(found: Table) -> list[str]:
+    """Say what kept the release from canaries."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.refusals.items()))
+    return [f"could not be installed: {kinds}"] if kinds else []
 
 
 def _harm(figure: GateFigure) -> str:

@@ -8,6 +8,7 @@ from functools import reduce
 import msgspec
 
 from edgewise.contracts.rollout import EventKind, Rollout, in_cohort
+from edgewise.contracts.telemetry import INSTALL_FAILED, INSTALLED
 from edgewise.fleet.evidence import CRASHES, DeviceEvidence, Window
 from edgewise.fleet.ingest_totals import Totals, add
 from edgewise.fleet.store.devices import DeviceView
@@ -46,11 +47,13 @@ def _of_device(
     start_ms = round(start_s * 1000)
     is_canary = in_cohort(rollout, device.id, frozenset(device.labels))
     since_s = max(_assigned_s(rollout, device, starts) if is_canary else start_s, device.enrolled_ms / 1000)
-    releases = {rollout.to_release.digest} if is_canary else {rollout.from_release.digest}
+    assigned = rollout.to_release.digest if is_canary else rollout.from_release.digest
+    releases = {assigned}
     if rollout.shadow:  # the old release serves, the new one scores along
         releases.add(rollout.from_release.digest)
     before = [cell for key, cell in cells if key.start_ms < start_ms and key.release == rollout.from_release.digest]
     since = [cell for key, cell in cells if key.start_ms >= start_ms and key.release in releases]
+    theirs = [cell for key, cell in cells if key.start_ms >= start_ms and key.release == assigned]
     return DeviceEvidence(
         device=device.id,
         device_class=device.device_class,
@@ -59,6 +62,7 @@ def _of_device(
         last_report_s=max((cell.reported_ms for cell in since), default=0) / 1000 if since else None,
         baseline=_window(before),
         current=_window(since),
+        not_installed=_not_installed(theirs),
     )
 
 
@@ -70,6 +74,14 @@ def _assigned_s(rollout: Rollout, device: DeviceView, starts: Mapping[str, float
         if stage.name in starts and in_cohort(at, device.id, labels):
             return starts[stage.name]
     return rollout.start_s or 0.0
+
+
+def _not_installed(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Return the kinds of error that kept a release from a device; none where it was installed in the end."""
+    counters = reduce(add, (cell.totals for cell in cells), Totals()).counters
+    if counters.get(INSTALLED):
+        return ()
+    return tuple(sorted(name.removeprefix(INSTALL_FAILED) for name in counters if name.startswith(INSTALL_FAILED)))
 
 
 def _window(cells: Sequence[Cell]) -> Window | None:

@@ -24,7 +24,7 @@ from edgewise.contracts.policy import Image
 from edgewise.contracts.rollout import Release
 from edgewise.contracts.signed import SignedRelease, custom_of
 from edgewise.contracts.telemetry import Envelope
-from edgewise.device.agent.counts import counter_of
+from edgewise.device.agent.counts import snake
 from edgewise.device.agent.running import Agent
 from edgewise.device.agent.settings import Settings, Trial
 from edgewise.device.trust.pace import Pace
@@ -88,7 +88,7 @@ def refused(agent: Agent, kind: str, result: str = "refused") -> list[Envelope]:
     assert status.refusals == {kind: 1}
     assert agent._serving.infer({"x": sample()}).outcome.kind == "local"
     (own, *others) = sorted(agent._reports.collector.drain(), key=lambda each: -len(each.counters))
-    assert own.counters[counter_of(kind)] == 1
+    assert own.counters[f"refused.{snake(kind)}"] == 1
     assert not any(each.crash_loop for each in others)
     return others
 
@@ -154,9 +154,11 @@ def test_oversize_file(fleet: Fleet, agent: Agent) -> None:
 
 
 def test_a_bundle_beyond_the_quota(fleet: Fleet, agent: Agent) -> None:
-    fleet.direct(publish(fleet, "1.3.0"))
+    image = publish(fleet, "1.3.0")
+    fleet.direct(image)
     agent._updater._quota_bytes = 1000
-    refused(agent, "QuotaError")
+    (told,) = refused(agent, "QuotaError")
+    assert (told.release, told.counters) == (image.release.digest, {"install_failed.quota_error": 1})
 
 
 def test_slow_server(fleet: Fleet) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 
 from edgewise.contracts.histogram import Histogram, merge
 from edgewise.contracts.outcome import OutcomeKind
-from edgewise.contracts.telemetry import LATENCY_MS, REQUESTS
+from edgewise.contracts.telemetry import INSTALL_FAILED, INSTALLED, LATENCY_MS, REQUESTS
 from edgewise.device.agent.measured import Measured
 from edgewise.device.capture.sketches import Report
 from edgewise.device.uplink.collector import Collector, Window
@@ -37,6 +37,7 @@ class Counts:
 
     def running(self, release: str, variant: str) -> None:
         """Count for this release (SHA-256 of its manifest) and variant from now on."""
+        self.installed(release, variant)
         with self._lock:
             before, self._window = self._window, self._collector.running(release, variant)
             is_first = not self._release
@@ -99,21 +100,30 @@ class Counts:
         with self._lock:
             self.refusals[kind] += 1
             window = self._window
-        window.count(counter_of(kind))
+        window.count(f"refused.{snake(kind)}")
         if isinstance(error, SIGNATURE_FAILURES):
             window.signature_failed()
             if release is not None:
                 self._collector.window(release, UNKNOWN_VARIANT).signature_failed()
+
+    def installed(self, release: str, variant: str) -> None:
+        """Report that a release answers, or is scored, from now on."""
+        self._collector.window(release, variant).count(INSTALLED)
+
+    def not_installed(self, release: str, error: EdgewiseError) -> None:
+        """Report that a release could not be installed, and by which kind of error."""
+        name = f"{INSTALL_FAILED}{snake(type(error).__name__)}"
+        self._collector.window(release, UNKNOWN_VARIANT).count(name)
 
     def given_up(self, release: str) -> None:
         """Report that a release crashed at every start."""
         self._collector.window(release, UNKNOWN_VARIANT).crash_loop()
 
 
-def counter_of(kind: str) -> str:
-    """Return the counter of an error's kind.
+def snake(kind: str) -> str:
+    """Return an error's kind as counters name it.
 
-    >>> counter_of("RollbackError")
-    'refused.rollback_error'
+    >>> snake("RollbackError")
+    'rollback_error'
     """
-    return "refused." + re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower()
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower()

@@ -89,10 +89,9 @@ def poll(
             serving.swap(installer.opened or installer.open(slot))
             log.info("updated", extra={"version": slot.release.version, "slot": slot.place.value})
             result = "updated"
-        if found.shadow is not None:
-            release = found.shadow.image.release
+        release = None if found.shadow is None else found.shadow.image.release
         installer.is_for_shadow, installer.opened = True, None
-        _shadow(updater, installer, serving, found)
+        _shadow(updater, installer, serving, counts, found)
         return Polled(LastPoll(at_unix_s=int(unix_s()), result=result))
     except TransferError as error:
         log.warning("unreachable", extra={"reason": error.found})
@@ -107,6 +106,8 @@ def poll(
         )
     except EdgewiseError as error:
         counts.refused(error, None if release is None else release.digest)
+        if release is not None:
+            counts.not_installed(release.digest, error)
         problem = Problem.of(error, int(unix_s()))
         log.warning("refused", extra={"kind": problem.kind, "reason": problem.found})
         return Polled(LastPoll(at_unix_s=problem.at_unix_s, result="refused", problem=problem))
@@ -114,21 +115,23 @@ def poll(
         installer.is_for_shadow, installer.opened = False, None
 
 
-def _shadow(updater: Updater, installer: Installer, serving: Serving, found: Assignment) -> None:
+def _shadow(updater: Updater, installer: Installer, serving: Serving, counts: Counts, found: Assignment) -> None:
     """Score with what was assigned beside what serves, or no longer. Raises as `Updater.install_shadow`."""
     if found.shadow is None or (serving.shadow and serving.shadow.sha256 != found.shadow.image.sha256):
         serving.beside(None, share=installer.shadow_share)
     slot = updater.install_shadow(found)
-    if slot is not None and serving.shadow != slot:
-        if installer.opened is None or installer.opened.slot != slot:
-            try:
-                updater.slots.check(slot, floor=found.serving.release.floor)
-            except (SlotError, DigestError):
-                updater.slots.keep_shadow(None)  # the next poll fetches it again
-                raise
-            installer.opened = installer.open(slot)
-        serving.beside(installer.opened, share=installer.shadow_share)
-        log.info("scoring beside", extra={"version": slot.release.version})
+    if slot is None or serving.shadow == slot:
+        return
+    if installer.opened is None or installer.opened.slot != slot:
+        try:
+            updater.slots.check(slot, floor=found.serving.release.floor)
+        except (SlotError, DigestError):
+            updater.slots.keep_shadow(None)  # the next poll fetches it again
+            raise
+        installer.opened = installer.open(slot)
+    serving.beside(installer.opened, share=installer.shadow_share)
+    log.info("scoring beside", extra={"version": slot.release.version})
+    counts.installed(slot.release.digest, installer.opened.runtime.variant)
 
 
 def _drop_damaged(slots: Slots, *, floor: str) -> None:
