@@ -208,7 +208,7 @@ def test_a_model_that_takes_all_memory(fleet: Fleet, agent: Agent) -> None:
         helper.make_node("ReduceSum", ["huge"], ["z"], keepdims=0),
     )
     fleet.direct(plant(fleet, "1.3.0", with_graph("1.3.0", extra=nodes)))
-    refused(agent, "ExecutionError")
+    refused(agent, "OutOfMemoryError")
 
 
 def test_a_model_that_never_returns(fleet: Fleet) -> None:
