@@ -193,6 +193,7 @@ def _status(given: argparse.Namespace) -> int:
         *(("stage", f"{each.name}: {_stage(each)}") for each in status.stages),
         ("before", status.previous or "-"),
         ("shadow", status.shadow or "-"),
+        *([("recovered", status.recovered)] if status.recovered else []),
         ("floor", status.floor),
         ("last poll", "never" if last is None else last.result + (f": {last.problem.found}" if last.problem else "")),
         ("outcomes", ", ".join(f"{count} {kind}" for kind, count in sorted(status.outcomes.items())) or "-"),

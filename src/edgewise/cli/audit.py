@@ -53,7 +53,8 @@ def audit(given: argparse.Namespace) -> int:
         slack = "" if entry.least_slack_ms is None else f"  slack {entry.least_slack_ms:.3g} ms"
         lost = f"  ({entry.lost_before} before it were lost)" if entry.lost_before else ""
         by = f"  {entry.variant}" if entry.variant else ""
-        print(clean(f"{entry.number:>7}  {at}  {entry.count:>4} x {entry.kind:<14}{by}  {entry.reason}{slack}{lost}"))
+        kind = entry.kind or "device"
+        print(clean(f"{entry.number:>7}  {at}  {entry.count:>4} x {kind:<14}{by}  {entry.reason}{slack}{lost}"))
     print(f"{len(found.entries)} entries in {found.segments} files, {found.dropped} older ones were rotated out")
     if found.torn_bytes:
         print(f"the last write was cut off: {found.torn_bytes} bytes of it are there")

@@ -85,6 +85,11 @@ def policy_target(product: str) -> str:
     return f"policies/{product}.json"
 
 
+def image_target(product: str, version: str) -> str:
+    """Return the name under which the image repository signs a bundle."""
+    return f"{product}/{product}-{version}.edgewise"
+
+
 def encode_policy(policy: Policy) -> bytes:
     """Return a policy as JSON."""
     return msgspec.json.encode(policy)

@@ -80,7 +80,7 @@ class Slots:
             raise SlotError(
                 f"{path}: {error}",
                 required="the state as this version writes it",
-                next_step="take the file away: the next update installs the bundle again",
+                next_step="none: slots with signed bundles are tried again, else the next update installs one",
             ) from error
 
     def path(self, slot: Slot) -> Path:
@@ -89,7 +89,11 @@ class Slots:
 
     def bundle(self, slot: Slot) -> Path:
         """Return a slot's bundle, which deltas go from."""
-        return self._folder / "slots" / slot.place / BUNDLE
+        return self.bundle_at(slot.place)
+
+    def bundle_at(self, place: Place) -> Path:
+        """Return where the bundle of a place lies, if there is one."""
+        return self._folder / "slots" / place / BUNDLE
 
     def free(self, state: State) -> Place:
         """Return the place that does not run."""
@@ -161,6 +165,14 @@ class Slots:
             next_step="connect the device: the next update installs a bundle",
         )
 
+    def adopt(self, slot: Slot) -> None:
+        """Count a start of a slot that the state did not know, or had left; from now on it is what runs.
+
+        It must have been checked and tried. Raises OutputError.
+        """
+        state = self.state()
+        self._write(_started(state, slot, loops=state.starts >= MOST_STARTS))
+
     def healthy(self) -> None:
         """Note that what runs works: the count of starts begins again. Raises OutputError."""
         state = self.state()
@@ -173,7 +185,7 @@ class Slots:
         self._write(msgspec.structs.replace(state, running=state.previous, previous=None, starts=0))
 
     def set_aside(self) -> None:
-        """Put a state that cannot be read out of the way: the next update installs a bundle. Raises OutputError."""
+        """Put a state that cannot be read out of the way. Raises OutputError."""
         path = self._folder / STATE
         try:
             path.replace(path.with_name(f"{STATE}.damaged"))

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgewise.contracts.base import Value
+from edgewise.device.recovery import signed_slots
 from edgewise.device.slots import Slot, Slots, State
 from edgewise.device.trial import try_bundle
 from edgewise.device.trust.client import RepositoryClient
-from edgewise.device.trust.director import Assignment, Offer, assignment
+from edgewise.device.trust.director import Assignment, Offer, assignment, remembered
 from edgewise.device.trust.transport import Transport
 from edgewise.device.trust.writing import write_whole
 from edgewise.errors import (
@@ -79,6 +80,27 @@ class Updater:
             product=self.source.product,
             device=self.source.device,
             labels=self.source.labels,
+            folder=self._folder,
+        )
+
+    def signed_slots(self) -> tuple[Slot, ...]:
+        """Return the slots that could run by signed metadata alone, what should run first; see `recovery`.
+
+        Raises TrustError, TransferError, OutputError.
+        """
+        source = self.source
+        wanted = remembered(
+            self._director,
+            product=source.product,
+            device=source.device,
+            labels=source.labels,
+            folder=self._folder,
+        )
+        return signed_slots(
+            self.slots,
+            self._images,
+            product=source.product,
+            wanted=wanted.sha256 if wanted is not None else "",
             folder=self._folder,
         )
 

@@ -10,24 +10,17 @@ from edgewise.device.agent.serving import Declared, Model, Serving
 from edgewise.device.agent.settings import Settings
 from edgewise.device.agent.status import LastPoll, Problem
 from edgewise.device.audit.log import AuditLog
-from edgewise.device.slots import MOST_STARTS, Slot, Slots, State
+from edgewise.device.slots import Slot, Slots
 from edgewise.device.trial import Limits, try_bundle
 from edgewise.device.trust.director import Assignment
 from edgewise.device.update import Updater
 from edgewise.errors import (
-    ConfigError,
     DigestError,
     EdgewiseError,
-    ExecutionError,
-    GivenUpError,
     HttpStatusError,
-    InputError,
-    InstallError,
     SlotError,
     SlowRetrievalError,
     TransferError,
-    TrustError,
-    WorkerError,
 )
 
 log = logging.getLogger("edgewise.agent")
@@ -142,59 +135,3 @@ def _drop_damaged(slots: Slots, *, floor: str) -> None:
             slots.check(running, floor=floor)
         except (SlotError, DigestError):
             slots.drop()
-
-
-def start(slots: Slots, installer: Installer, serving: Serving, counts: Counts, *, floor: str) -> list[EdgewiseError]:
-    """Let the confirmed bundle answer, or the one before; return what was wrong on the way, which is counted.
-
-    Without a bundle that can run the agent goes on, and the next poll brings one. Raises OutputError, and
-    ConfigError where the declared fallback does not fit the model.
-    """
-    problems: list[EdgewiseError] = []
-
-    def note(error: EdgewiseError, release: str | None = None) -> None:
-        counts.refused(error, release)
-        problems.append(error)
-
-    try:
-        slots.state()
-    except SlotError as error:
-        note(error)
-        slots.set_aside()
-    while slots.state().running is not None:
-        before = slots.state()
-        try:
-            slot = slots.boot(floor=floor)
-        except (InstallError, TrustError) as error:
-            note(error)
-            break
-        if before.running is not None and before.running != slot:
-            note(_why_left(slots, before, before.running, floor=floor), before.running.release.digest)
-            if before.starts >= MOST_STARTS:
-                counts.given_up(before.running.release.digest)
-        try:
-            serving.swap(installer.open(slot))
-        except ConfigError:
-            slots.healthy()  # the settings are at fault: this start shall not count against the bundle
-            raise
-        except (
-            InputError,
-            ExecutionError,
-            WorkerError,
-        ) as error:  # the next start of it counts: it goes back in the end
-            note(error)
-        else:
-            break
-    return problems
-
-
-def _why_left(slots: Slots, before: State, left: Slot, *, floor: str) -> EdgewiseError:
-    """Return why the slot that ran before is not the one that was started."""
-    name = f"{left.release.product} {left.release.version}"
-    if before.starts >= MOST_STARTS:
-        return GivenUpError(f"{name} crashed here at every start", next_step="the bundle before it runs again")
-    try:
-        slots.check(left, floor=floor)
-    except EdgewiseError as error:
-        return error
-    return SlotError(f"the files of {name} could not be read at the start, and can be now", next_step="check the disk")

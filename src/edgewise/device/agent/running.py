@@ -23,11 +23,12 @@ from edgewise.device.agent.enrolment import load as load_enrolment
 from edgewise.device.agent.folder import AUDIT, SOCKET, alone
 from edgewise.device.agent.http_ import LocalServer
 from edgewise.device.agent.lab import Bench
-from edgewise.device.agent.polling import Installer, poll, start
+from edgewise.device.agent.polling import Installer, poll
 from edgewise.device.agent.reporting import Reports
 from edgewise.device.agent.schedule import Action, Pace
 from edgewise.device.agent.serving import Serving
 from edgewise.device.agent.settings import MIB, Settings, parse_listen
+from edgewise.device.agent.starting import start
 from edgewise.device.agent.status import LastPoll, Problem, Status
 from edgewise.device.audit.log import AuditLog
 from edgewise.device.slots import Slots
@@ -91,6 +92,7 @@ class Agent:
         self._last_success = before.last_success_unix_s if before else None
         self._last_refusal: Problem | None = before.last_refusal if before else None
         self._started = int(time.time())
+        self._recovered = ""
 
     def start(self) -> None:
         """Let what was confirmed answer. Raises OutputError, and ConfigError where a declared fallback does not fit."""
@@ -104,9 +106,14 @@ class Agent:
     def _boot(self) -> None:
         if ending.begun(self._folder):
             self._counts.crashed()
-        for problem in start(self._updater.slots, self._installer, self._serving, self._counts, floor=self._floor()):
+        found = start(self._updater, self._installer, self._serving, self._counts, floor=self._floor())
+        for problem in found.problems:
             self._last_refusal = Problem.of(problem, int(time.time()))
             log.warning("refused", extra={"kind": self._last_refusal.kind, "reason": problem.found})
+        self._recovered = found.recovered
+        if found.recovered and self._audit is not None:
+            self._audit.tell("; ".join([*(each.found for each in found.problems[:1]), found.recovered]))
+            log.warning("recovered", extra={"reason": found.recovered})
         self._schedule = due.begun(
             self._pace, now=time.monotonic(), uniform=_uniform(), installed=self._serving.model is not None
         )
@@ -217,6 +224,7 @@ class Agent:
             variant=model.runtime.variant if model else None,
             stages=model.stages() if model else (),
             previous=previous.release.version if previous else None,
+            recovered=self._recovered if running is not None and running == state.running else "",
             shadow=shadow.release.version if shadow else None,
             floor=self._floor(),
             last_poll=self._last_poll,

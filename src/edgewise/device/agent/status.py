@@ -106,6 +106,8 @@ class Status(Value, kw_only=True):
     """Version in the other slot, to go back to."""
     shadow: str | None
     """Version that is scored beside it, and answers nobody."""
+    recovered: str = ""
+    """Why what answers is a slot that the state on the disk did not name, since the start; empty where it did."""
     floor: str
     last_poll: LastPoll | None
     last_success_unix_s: int | None

@@ -37,7 +37,8 @@ class Entry(Value, kw_only=True):
     first_unix_ms: int
     last_unix_ms: int
     count: int
-    kind: OutcomeKind
+    kind: OutcomeKind | None
+    """None for what happened to the device, which is no answer."""
     reason: str
     least_slack_ms: float | None = None
     """The least of them; None where there was no deadline."""

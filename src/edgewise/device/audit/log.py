@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from edgewise.contracts.base import Value
 from edgewise.contracts.outcome import Outcome
@@ -43,6 +43,19 @@ class AuditOptions(Value, kw_only=True):
             raise ValueError(f"segments from 2, segment_bytes from {_LEAST_SEGMENT_BYTES}, sync_s from 0 to 60")
 
 
+class Happening(NamedTuple):
+    """What is noted beside outcomes, with the fields of one."""
+
+    reason: str
+    kind: None = None
+    slack_ms: None = None
+    variant: None = None
+    bundle: None = None
+
+
+Noted = Outcome | Happening
+
+
 class AuditLog:
     """The one writer of a folder; any thread may note."""
 
@@ -53,7 +66,7 @@ class AuditLog:
         self._folder = folder
         self._options = options or AuditOptions()
         self._clock = clock
-        self._waiting: deque[tuple[int, Outcome]] = deque()
+        self._waiting: deque[tuple[int, Noted]] = deque()
         self._lost = 0
         self._changed = threading.Condition()
         self._flushing = False
@@ -71,7 +84,11 @@ class AuditLog:
         self._thread = threading.Thread(target=self._loop, name="edgewise-audit", daemon=True)
         self._thread.start()
 
-    def note(self, outcome: Outcome) -> None:
+    def tell(self, reason: str) -> None:
+        """Keep what happened to the device itself, as `note` does."""
+        self.note(Happening(reason))
+
+    def note(self, outcome: Noted) -> None:
         """Keep an outcome. Never waits: where too many are waiting it is counted as lost, which the log will say."""
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:
@@ -132,7 +149,7 @@ class AuditLog:
                 # Equal outcomes of the next moments become one entry, and one fsync.
                 self._changed.wait_for(lambda: self._flushing or self._closed, self._options.sync_s)
 
-    def _keep(self, noted: list[tuple[int, Outcome]], lost: int) -> None:
+    def _keep(self, noted: list[tuple[int, Noted]], lost: int) -> None:
         """Write outcomes; where that fails they are counted, and the count comes with the next entry."""
         before = (self._segment, self._digest, self._number, self._size)
         try:
@@ -212,9 +229,9 @@ class AuditLog:
         return self._folder / f"audit-{segment:08d}.log"
 
 
-def _merged(noted: list[tuple[int, Outcome]], number: int, lost: int) -> list[Entry]:
+def _merged(noted: list[tuple[int, Noted]], number: int, lost: int) -> list[Entry]:
     """Return one entry for all outcomes that differ in time and slack alone, in the order in which they first came."""
-    groups: dict[tuple[object, ...], list[tuple[int, Outcome]]] = {}
+    groups: dict[tuple[object, ...], list[tuple[int, Noted]]] = {}
     for at, outcome in noted:
         groups.setdefault((outcome.kind, outcome.reason, outcome.variant, outcome.bundle), []).append((at, outcome))
     entries = []

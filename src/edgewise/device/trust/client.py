@@ -20,9 +20,9 @@ from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import TargetFile
 from tuf.ngclient import Updater
 
-from edgewise.device.trust.clock import keep_time, reference_time
+from edgewise.device.trust.clock import keep_time, last_time, reference_time
 from edgewise.device.trust.download import download
-from edgewise.device.trust.fetcher import Fetcher
+from edgewise.device.trust.fetcher import Fetcher, Kept
 from edgewise.device.trust.refusals import refusals
 from edgewise.device.trust.transport import IN_PATH, Transport, check_address
 from edgewise.device.trust.writing import refused, write_whole
@@ -127,6 +127,18 @@ class RepositoryClient:
         """Bring the top-level metadata up to date. Raises TrustError, TransferError, OutputError."""
         with self._alone():
             self._refresh()
+
+    def recall(self) -> None:
+        """Let `find` work on what was trusted last, from the disk alone and as of then: what expired since counts too.
+
+        Raises TrustError, and TransferError where a part of it is not there any more.
+        """
+        with self._alone():
+            self._updater = None
+            updater = _Updater(str(self._folder), self._metadata_url, fetcher=Kept(self._folder), bootstrap=self._root)
+            updater.set_time(last_time(self._folder, self._now()))
+            updater.refresh()
+            self._updater = updater
 
     def find(self, name: str) -> SignedTarget:
         """Return what trusted roles say of `name`; delegated metadata are fetched as needed, refreshed once.

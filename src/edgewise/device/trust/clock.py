@@ -23,6 +23,11 @@ def reference_time(folder: Path, now: datetime) -> datetime:
     return now
 
 
+def last_time(folder: Path, otherwise: datetime) -> datetime:
+    """Return the time of the last successful refresh; `otherwise` where none was kept."""
+    return reference_time(folder, datetime.min.replace(tzinfo=UTC)) if (folder / NAME).exists() else otherwise
+
+
 def keep_time(folder: Path, trusted: datetime) -> None:
     """Keep the time of a refresh that succeeded. Raises OutputError."""
     data = trusted.isoformat().encode()

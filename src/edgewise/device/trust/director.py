@@ -17,7 +17,7 @@ from edgewise.contracts.policy import Image, Policy, choose, decode_policy, poli
 from edgewise.contracts.signed import SignedRelease, release_in
 from edgewise.device.trust.client import RepositoryClient, SignedTarget
 from edgewise.device.trust.writing import write_whole
-from edgewise.errors import DisagreementError, MetadataError, RollbackError, UnknownTargetError
+from edgewise.errors import DisagreementError, EdgewiseError, MetadataError, RollbackError, UnknownTargetError
 
 NO_FLOOR = "0.0.0"
 
@@ -60,6 +60,19 @@ def assignment(
         serving, shadow = _offer(images, policy.current, folder), _offer(images, image, folder)
         return Assignment(serving=serving, shadow=shadow, policy=policy)
     return Assignment(serving=_offer(images, image, folder), shadow=None, policy=policy)
+
+
+def remembered(
+    director: RepositoryClient, *, product: str, device: str, labels: frozenset[str], folder: Path
+) -> Image | None:
+    """Return what the director assigned last, from the disk alone; None where that cannot be told any more."""
+    path = folder / f"{product}.policy"
+    with contextlib.suppress(EdgewiseError, OSError, msgspec.DecodeError):
+        director.recall()
+        if director.find(policy_target(product)).is_at(path):
+            policy = decode_policy(path.read_bytes())
+            return policy.current if policy.shadow else choose(policy, device, labels)
+    return None
 
 
 def _offer(images: RepositoryClient, image: Image, folder: Path) -> Offer:

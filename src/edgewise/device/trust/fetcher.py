@@ -86,6 +86,25 @@ class Fetcher(FetcherInterface):
         return (tag.etag, data) if same else ("", b"")
 
 
+class Kept(FetcherInterface):
+    """Gives what the client keeps in its folder, and says of all else that it is not there."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the client's folder."""
+        self._folder = folder
+        self.role = "root"
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        name = unquote(urlsplit(url).path.rpartition("/")[2])
+        self.role = name.removesuffix(".json")
+        if name != "timestamp.json":  # of the others the kept ones are read before anything is fetched
+            raise DownloadHTTPError(f"{name} is not kept here", 404)
+        try:
+            yield (self._folder / name).read_bytes()
+        except OSError as error:
+            raise DownloadHTTPError(f"{name}: {error.strerror or error}", 404) from error
+
+
 def _check(reply: Reply) -> None:
     """Raise python-tuf's error for a status, with ours as its cause: a missing next root is told by its 404."""
     try:

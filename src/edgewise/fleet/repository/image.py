@@ -23,7 +23,7 @@ from tuf.api.metadata import (
 from edgewise.bundle.read import Bundle
 from edgewise.contracts.base import Value
 from edgewise.contracts.manifest import version_numbers
-from edgewise.contracts.policy import Image
+from edgewise.contracts.policy import Image, image_target
 from edgewise.contracts.rollout import Release
 from edgewise.contracts.signed import SignedRelease, custom_of, release_in
 from edgewise.contracts.telemetry import check_identifier
@@ -109,7 +109,7 @@ def add_bundle(edition: Edition, files: Files, path: Path) -> Image:
     with Bundle.open(path) as bundle:
         manifest = bundle.sealed
         digest, whole = hashlib.sha256(bundle.manifest_bytes).hexdigest(), bundle.digest()
-    product, name = manifest.product, f"{manifest.product}/{manifest.product}-{manifest.version}.edgewise"
+    product, name = manifest.product, image_target(manifest.product, manifest.version)
     role = edition.change(product, Targets)
     floors = [manifest.security_floor, *(release_in(each.custom or {}).floor for each in role.targets.values())]
     floor = max(floors, key=version_numbers)
@@ -139,7 +139,7 @@ def add_bundle(edition: Edition, files: Files, path: Path) -> Image:
 
 def image_of(role: Targets, product: str, version: str) -> Image:
     """Return a published bundle as a policy names it. Raises RepositoryError."""
-    name = f"{product}/{product}-{version}.edgewise"
+    name = image_target(product, version)
     target = role.targets.get(name)
     if target is None:
         raise RepositoryError(f"{name} is not published", required="a bundle of the repository", next_step="add it")
