@@ -115,6 +115,8 @@ def tables(scenario: Scenario, fleet: Fleet, policy: GatePolicy) -> list[Table]:
                 reported=~silent,
                 silent=silent,
                 crash_loop=np.zeros(n, dtype=np.bool_),
+                not_installed=np.zeros(n, dtype=np.bool_),
+                refusals={},
                 refused_signature=np.zeros(n, dtype=np.bool_),
                 changes={
                     gate.name: np.where(silent, np.nan, column)

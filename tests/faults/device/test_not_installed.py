@@ -27,7 +27,9 @@ STAGE = Stage(name="canary", label="canary", bake_s=60, looks=1)
 def of_other_outputs(version: str) -> bytes:
     """Return a bundle whose golden outputs are not its model's."""
     manifest, made = content(version, product=PRODUCT)
-    made[GOLDEN] = bytes(len(made[GOLDEN]))
+    golden = made[GOLDEN]
+    assert isinstance(golden, bytes)
+    made[GOLDEN] = bytes(len(golden))
     return archive(restated(manifest, made), made)
 
 
