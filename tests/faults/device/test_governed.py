@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import msgspec
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from edgewise.bundle.write import Source
+from edgewise.contracts.capture import MARGIN
 from edgewise.contracts.telemetry import LATENCY_MS, REQUESTS
-from edgewise.device.agent.settings import Settings
+from edgewise.device.agent.settings import CaptureOptions, Settings
+from edgewise.device.audit.reading import read_audit
 from tests.faults.device.agents import enrol, publish, started
-from tests.faults.device.bundles import sample
-from tests.faults.trust.fleet import Fleet, served
+from tests.faults.device.bundles import GOLDEN, GRAPH, WEIGHTS, content, restated, sample
+from tests.faults.trust.fleet import PRODUCT, Fleet, served
+from tests.unit.bundle.bundles import archive
 
 
 def test_a_governed_model_answers_and_is_reported(tmp_path: Path) -> None:
@@ -26,3 +36,78 @@ def test_a_governed_model_answers_and_is_reported(tmp_path: Path) -> None:
     assert (told.release, told.variant) == (image.release.digest, "fp32")
     assert told.histograms[LATENCY_MS].count == 3
     assert (told.counters[REQUESTS], told.outcomes) == (4, {"local": 3, "refused": 1})
+
+
+def slowed(data: bytes) -> bytes:
+    """Return a network that takes ten milliseconds longer for the same answers: a product of matrices, times 0."""
+    model = onnx.load_from_string(data)
+    graph = model.graph
+    graph.node[-1].output[0] = "fast"
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([600, 600], np.int64), "size"),
+            numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
+        ]
+    )
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+            helper.make_node("Expand", ["mean", "size"], ["big"]),
+            helper.make_node("MatMul", ["big", "big"], ["product"]),
+            helper.make_node("ReduceMean", ["product"], ["whole"], keepdims=0),
+            helper.make_node("Mul", ["whole", "zero"], ["nothing"]),
+            helper.make_node("Add", ["fast", "nothing"], ["y"]),
+        ]
+    )
+    made: bytes = model.SerializeToString()
+    return made
+
+
+def of_two_variants(version: str) -> bytes:
+    """Return a bundle whose chosen variant is slow, beside a fast one of the same answers."""
+    manifest, made = content(version, product=PRODUCT)
+    slow = manifest.variants[0]
+    paths = {each: each.replace("fp32", "fast") for each in (GRAPH, WEIGHTS, GOLDEN)}
+    copies: dict[str, Source] = {paths[each]: made[each] for each in paths}
+    fast = msgspec.structs.replace(
+        slow,
+        name="fast",
+        model=paths[GRAPH],
+        weights=paths[WEIGHTS],
+        golden=msgspec.structs.replace(slow.golden, path=paths[GOLDEN]),
+    )
+    made = {**made, **copies, GRAPH: slowed(bytes(made[GRAPH]))}
+    return archive(restated(msgspec.structs.replace(manifest, variants=(slow, fast)), made), dict(sorted(made.items())))
+
+
+def test_a_variant_that_is_late_gives_way_to_a_faster_one_through_the_agent(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    with served(fleet.store) as url:
+        image = publish(fleet, "1.2.0", of_two_variants("1.2.0"))
+        fleet.direct(image)
+        folder = enrol(fleet, url)
+        settings = Settings(governor=True, capture=CaptureOptions())
+        with started(folder, settings) as agent:
+            assert agent.poll().result == "updated"
+            assert agent.status().variant == "fp32"
+            tried = 0
+            while agent.status().variant == "fp32" and tried < 50:
+                tried += 1
+                agent._serving.infer({"x": sample()}, until_s=time.monotonic() + 0.004)
+            found = agent._serving.infer({"x": sample()}).outcome
+            assert (found.kind, found.variant) == ("local_degraded", "fast")
+            assert "of their deadline" in found.reason
+            assert agent.status().variant == "fast"
+            agent._serving.measure()
+            assert agent._serving._capturing is not None
+            captured = agent._serving._capturing.ended()
+            told = {each.variant: each for each in agent._reports.collector.drain() if each.variant != "unknown"}
+    assert {each.release for each in told.values()} == {image.release.digest}
+    assert sum(told["fp32"].outcomes.values()) == tried
+    assert told["fp32"].outcomes.keys() <= {"local", "refused"}
+    assert told["fast"].outcomes == {"local_degraded": 1}
+    assert told["fast"].histograms[LATENCY_MS].count == 1
+    assert told["fast"].counters["governor.switch.late"] == 1
+    assert captured is not None
+    assert sum(captured.sketches[MARGIN].counts) > 0  # of whichever variant answered when one was looked at
+    assert any(each.reason == found.reason for each in read_audit(folder / "audit").entries)
