@@ -12,7 +12,7 @@ from edgewise.forge.judge import compare
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
 from edgewise.runtimes import available, runtime
-from edgewise.runtimes.timing import Plan, interleave, speedup
+from edgewise.runtimes.timing import Plan, busy_clock, interleave, speedup
 
 _SAMPLES = 256
 _SECONDS = 1.5
@@ -37,7 +37,14 @@ def _agreement(prepared: Prepared, file: Path, name: RuntimeName) -> RuntimeAgre
         second = other.load(file, threads=prepared.threads)
         compared = compare(prepared.task, first, second, some).variant
         feeds = [some[at].feeds for at in range(min(8, len(some)))]
-        timings = interleave({"fp32": prepared.fp32, "other": second}, feeds, plan=Plan(budget_s=_SECONDS))
+        # Processor time compares only where both work in this thread: most others keep threads of their own.
+        clocks = [busy_clock(each, threads=prepared.threads) for each in (prepared.runtime.name, name)]
+        timings = interleave(
+            {"fp32": prepared.fp32, "other": second},
+            feeds,
+            plan=Plan(budget_s=_SECONDS),
+            busy=clocks[0] if all(clocks) else None,
+        )
         ratio, _ = speedup(timings["fp32"], timings["other"])
     except EdgewiseError as error:
         reason = str(error).splitlines()[0]

@@ -236,3 +236,11 @@ def test_turns_are_put_one_behind_the_other() -> None:
     looked, sizes = looks_of([turn, turn])
     assert np.array_equal(looked[100:], turn.looked_ns + 100 * PERIOD_MS * 1_000_000)
     assert np.array_equal(sizes[:100], sizes[100:])
+
+
+def test_where_fp32_cannot_keep_up_either_the_length_of_the_queue_is_not_compared() -> None:
+    fp32 = [Machine(lambda at: 2.0 if at < 85 else 14.0).stream(500)]
+    little_more = [Machine(lambda at: 2.0 if at < 25 else 18.0).stream(500)]
+    assert condition_finding("heat", "hot", little_more, fp32, budget=Budget()).grade is Grade.PASS
+    much_more = [Machine(lambda at: 2.0 if at < 85 else 30.0).stream(500)]
+    assert condition_finding("heat", "hot", much_more, fp32, budget=Budget()).grade is Grade.FLAG

@@ -11,6 +11,7 @@ import numpy as np
 from edgewise.contracts.recipe import RangeMethod
 from edgewise.forge.verify.explain import Explained, How
 from edgewise.forge.verify.noise import Noise
+from edgewise.numerics.grid import Grid
 from edgewise.numerics.range_mse import grid_error
 from edgewise.numerics.ranges import choose
 
@@ -79,6 +80,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """The furthest mean error of a channel, over the root mean square of all values."""
     as_meant: float | None
     """The grid's width over that which its recipe's range method gives on the values seen; None without a recipe."""
+    is_calibrated: bool
+    """Whether the grid is the range that the run kept: what the recipe's method gave on the calibration data."""
     lost_db: float
     """How much noise the best range for the values seen would save against the grid's own."""
     cause: Cause
@@ -89,8 +92,17 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
         return self.noise.point.reference
 
 
-def diagnose(noise: Noise, weights: Explained | None, method: RangeMethod | None) -> Diagnosis:
-    """Put a point's sums into words; `method` is how its range was taken, where a recipe says so."""
+def diagnose(
+    noise: Noise,
+    weights: Explained | None,
+    method: RangeMethod | None,
+    calibrated: tuple[float, float] | None = None,
+) -> Diagnosis:
+    """Put a point's sums into words.
+
+    `method` is how its range was taken, where a recipe says so, and `calibrated` what that gave on the calibration
+    data, where the run kept it.
+    """
     gain, offset = _regression(noise)
     lost = lost_db(noise)
     return Diagnosis(
@@ -107,6 +119,7 @@ def diagnose(noise: Noise, weights: Explained | None, method: RangeMethod | None
         gain=gain,
         offset=offset,
         as_meant=_as_meant(noise, method),
+        is_calibrated=calibrated is not None and _reaches(noise.point.grid, *calibrated),
         lost_db=lost,
         cause=_cause(noise, weights, lost),
     )
@@ -140,6 +153,14 @@ def _as_meant(noise: Noise, method: RangeMethod | None) -> float | None:
         return None
     low, high = choose(noise.histogram, method, bits=8 * grid.dtype.itemsize)
     return _width(noise, low, high)
+
+
+def _reaches(grid: Grid | None, low: float, high: float) -> bool:
+    """Say whether a grid reaches as far as a range does, up to the steps by which it is put onto a zero point."""
+    if grid is None or grid.axis is not None:
+        return False
+    reach = max(-float(grid.low), float(grid.high))
+    return abs(reach - max(-low, high)) <= 2 * float(grid.scale)
 
 
 def _shift(noise: Noise) -> float:

@@ -17,7 +17,7 @@ from edgewise.forge.tasks.base import Feeds
 from edgewise.forge.verify.subject import Subject
 from edgewise.meters.energy import find_meters
 from edgewise.runtimes.base import Session
-from edgewise.runtimes.timing import Plan, Timings, interleave, speedup
+from edgewise.runtimes.timing import Plan, Timings, busy_clock, interleave, speedup
 
 NAME = "cost"
 _SECONDS = {Depth.QUICK: 3.0, Depth.FULL: 12.0}
@@ -35,7 +35,13 @@ def measure_cost(
     progress.start("latency, interleaved with fp32", 100)
     plan = Plan(rounds=_MOST_ROUNDS, budget_s=_SECONDS[subject.depth], seed=subject.seed)
     sessions = {"fp32": subject.reference, "variant": subject.variant}
-    timings = interleave(sessions, feeds, plan=plan, progress=lambda share: progress.advance(int(100 * share)))
+    timings = interleave(
+        sessions,
+        feeds,
+        plan=plan,
+        progress=lambda share: progress.advance(int(100 * share)),
+        busy=busy_clock(subject.runtime.name, threads=subject.threads),
+    )
     ratio, interval = speedup(timings["fp32"], timings["variant"], seed=subject.seed)
     progress.start("memory and size", None)
     reference = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from edgewise.forge.tasks.base import Task
 from edgewise.forge.tasks.classification import Classification
 from edgewise.forge.tasks.embedding import Pair
 from edgewise.forge.tasks.speech import Speech, words
+from edgewise.forge.verify.bounds import affordable, processor_seconds
 from edgewise.forge.verify.subject import Pairs, Subject
 from edgewise.numerics.bootstrap import percentile_interval
 from edgewise.numerics.paired import share_difference_interval
@@ -193,8 +193,6 @@ def _renumbered(target: Any, number: int) -> Any:
 
 
 def _affordable(statistic: Callable[[NDArray[np.intp]], float], units: int, seconds: float) -> int:
-    """Return how many resamples fit into the time."""
-    begin = time.monotonic()
-    statistic(np.arange(units))
-    each = max(time.monotonic() - begin, 1e-7)
-    return min(_RESAMPLES, int(seconds / each))
+    """Return how many resamples fit into the processor time."""
+    each = processor_seconds(lambda: statistic(np.arange(units)))
+    return affordable(seconds, each, have=_RESAMPLES, least=0)

@@ -285,7 +285,16 @@ def _blocks(graph: Graph, node: onnx.NodeProto) -> Values | None:
         return None
     floats = unpack_nbits(packed, scales.astype(np.float32), zeros, k=k, bits=bits, block=block)
     step = np.repeat(np.abs(scales.reshape(packed.shape[0], -1)), block, axis=1)[:, :k].T.astype(np.float32)
-    return Values(floats, step, None)
+    # On scales of 1 and zero points of 0 the values are the codes; a symmetric block of [-1, 0.999] cuts the latter.
+    codes = unpack_nbits(
+        packed,
+        np.ones(packed.shape[0] * packed.shape[1], np.float32),
+        np.zeros(packed.shape[0] * -(-packed.shape[1] * bits // 8), np.uint8),
+        k=k,
+        bits=bits,
+        block=block,
+    )
+    return Values(floats, step, np.asarray((codes == 0) | (codes == (1 << bits) - 1), np.bool_))
 
 
 def _moved(graph: Graph, node: onnx.NodeProto, held: Values) -> Values | None:

@@ -56,12 +56,12 @@ def where(subject: Subject, progress: Progress) -> Section:
         layers = explained(found, subject.kept)
         share_extremes(noises)
         methods = _methods(subject, found)
-        diagnoses = _diagnoses(noises, layers, methods)
+        diagnoses = _diagnoses(noises, layers, methods, subject.kept)
         suspects = [each.noise for each in diagnoses if say.suspected(each)]
         if suspects:
             _second_look(subject, found, suspects, set(samples), progress)
             share_extremes(noises)
-            diagnoses = _diagnoses(noises, layers, methods)
+            diagnoses = _diagnoses(noises, layers, methods, subject.kept)
     except EdgewiseError as error:
         return _unavailable(f"the models' inner tensors could not be observed: {error.found}")
     findings = (
@@ -108,12 +108,19 @@ def explained(found: Match, kept: Kept | None) -> dict[str, Explained]:
 
 
 def _diagnoses(
-    noises: Sequence[Noise], layers: Mapping[str, Explained], methods: Mapping[str, RangeMethod]
+    noises: Sequence[Noise],
+    layers: Mapping[str, Explained],
+    methods: Mapping[str, RangeMethod],
+    kept: Kept | None,
 ) -> list[Diagnosis]:
-    return [
-        diagnose(noise, layers.get(getattr(noise.point.region, "raw_output", "")), methods.get(noise.point.reference))
-        for noise in noises
-    ]
+    ranges = {(tensor, method): ends for (tensor, method, _, _), ends in kept.ranges.items()} if kept else {}
+    found = []
+    for noise in noises:
+        method = methods.get(noise.point.reference)
+        calibrated = ranges.get((noise.point.reference, method)) if method is not None else None
+        layer = layers.get(getattr(noise.point.region, "raw_output", ""))
+        found.append(diagnose(noise, layer, method, calibrated))
+    return found
 
 
 def _methods(subject: Subject, found: Match) -> dict[str, RangeMethod]:

@@ -18,6 +18,8 @@ from edgewise.forge.verify.quantized import read_grids, same_grid, written_grids
 OWN_FLOOR_DB = 15.0
 CLIPPING_FLOOR_DB = 20.0
 CLIPPED_DB = 30.0
+# Clipping below this is less than the rounding of a good region: however narrow a grid is, it costs nothing.
+HARMLESS_DB = 40.0
 # A grid this many times wider than all values ever seen has lost half a bit; after a second look, those of healthy
 # min-max variants of four networks are at most 1.15 times as wide.
 WIDEST = 1.4
@@ -87,7 +89,7 @@ def regions(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
 def saturation(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
     """Yield grids that clip what matters."""
     gridded = [each for each in diagnoses if each.noise.point.grid is not None]
-    bad = [each for each in gridded if _too_narrow(each)]
+    bad = [each for each in gridded if _too_narrow(each) and not _is_paid_for(each)]
     for each in bad:
         yield Finding(
             name="where.saturation",
@@ -123,12 +125,21 @@ def _clips_as_meant(each: Diagnosis) -> bool:
     return each.as_meant is not None and each.as_meant >= AS_MEANT
 
 
+def _is_paid_for(each: Diagnosis) -> bool:
+    """Say whether the run calibrated a grid to be so narrow, and its region is not noisy for it.
+
+    No fault then, though inputs of the test split reach further: a search may clip rare values to round all others
+    finer. What it costs is judged as the noise of any region; many such ranges are stale calibration (`calibration`).
+    """
+    return each.is_calibrated and each.clipping_db >= OWN_FLOOR_DB
+
+
 def ranges(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
     """Yield grids that are too wide, that are unlike this variant's others, or that are shifted."""
     ranged = [each for each in diagnoses if each.width is not None and _depends_on_data(each)]
     usual, spread = _habit(ranged)
     wide = [each for each in ranged if _too_wide(each)]
-    unlike = [each for each in ranged if _short_by(each, usual) > spread and not _clips_as_meant(each)]
+    unlike = [each for each in ranged if _short_by(each, usual) > spread and _clips_unasked(each)]
     for each in (*wide, *unlike):
         others = "" if each in wide else f"; this variant's others are {usual:.2f} times as wide"
         width = each.width_on_test if each in wide else each.width
@@ -165,6 +176,10 @@ def ranges(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
             value=most,
             limit=WIDEST,
         )
+
+
+def _clips_unasked(each: Diagnosis) -> bool:
+    return each.clipping_db < HARMLESS_DB and not (_clips_as_meant(each) or _is_paid_for(each))
 
 
 def _habit(ranged: Sequence[Diagnosis]) -> tuple[float, float]:

@@ -25,6 +25,8 @@ RATIO = 1.5
 """p99 of the variant over that of fp32 under the same condition from which it is worth a look."""
 MORE = 0.05
 """And this many more of its frames late, in the median of the turns: a stutter is no property of the variant."""
+BACKLOGGED = 0.5
+"""Share of fp32's frames that are late from which only the time of each frame by itself can be compared."""
 COLD = 1.5
 """Load and first answer over those of fp32 from which a start is worth a look."""
 _FRAMES_OF = {"p50": 100, "p99": 1000}
@@ -159,7 +161,10 @@ def condition_finding(
     ratio = variant.p99 / fp32.p99 if np.isfinite(variant.p99) and fp32.p99 > 0 else float("inf")
     limit = budget.latency_p99_ms
     over = limit is not None and variant.p99 > limit
-    worse = ratio > RATIO and is_behind(streams, references)
+    if fp32.missed > BACKLOGGED:  # frames wait for frames: a little more work is a much longer queue
+        worse = variant.service_p50 > RATIO * fp32.service_p50
+    else:
+        worse = ratio > RATIO and is_behind(streams, references)
     return Finding(
         name=f"streams.{name}",
         grade=Grade.FLAG if over or worse else Grade.PASS,

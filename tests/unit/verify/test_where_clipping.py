@@ -1,0 +1,51 @@
+"""Clipping is no fault where the run calibrated it; where it did not, or where it costs much, it is named."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgewise.contracts.recipe import RangeMethod
+from edgewise.contracts.verification import Grade
+from edgewise.forge.verify.causes import Diagnosis, diagnose
+from edgewise.forge.verify.noise import Noise
+from edgewise.forge.verify.points import Point
+from edgewise.forge.verify.where_findings import saturation
+from edgewise.numerics.grid import Grid, dequantize, quantize
+
+END = 1.5
+METHOD = RangeMethod.PERCENTILE_9999
+
+
+def clipped(*, reach: float, calibrated: tuple[float, float] | None) -> Diagnosis:
+    """Return what is found of a tensor in 0 .. 1.5 on a grid as wide, one sample of which reaches further."""
+    scale = np.array(END / 255, np.float32)
+    grid = Grid(scale=scale, zero_point=np.array(0, np.uint8))
+    noise = Noise(Point(reference="y", variant="y", grid=grid, region=None))
+    draw = np.random.default_rng(0)
+    for at in range(16):
+        values = draw.uniform(0, END, (1, 8, 8, 8)).astype(np.float32)
+        if at == 3:
+            values[0, 0, :2, :4] = reach
+        noise.add(values, values, dequantize(quantize(values, grid), grid))
+    return diagnose(noise, None, METHOD, calibrated)
+
+
+def grade(each: Diagnosis) -> Grade:
+    (found,) = saturation([each])
+    return found.grade
+
+
+def test_a_grid_that_the_run_calibrated_may_clip_a_few_inputs() -> None:
+    assert grade(clipped(reach=6.0, calibrated=(0.0, END))) is Grade.PASS
+
+
+def test_a_grid_of_which_nobody_knows_why_it_clips_is_named() -> None:
+    assert grade(clipped(reach=6.0, calibrated=None)) is Grade.FLAG
+
+
+def test_a_grid_that_is_not_the_one_that_was_calibrated_is_named() -> None:
+    assert grade(clipped(reach=6.0, calibrated=(0.0, 2 * END))) is Grade.FLAG
+
+
+def test_clipping_that_makes_a_region_noisy_is_named_though_it_was_calibrated() -> None:
+    assert grade(clipped(reach=30.0, calibrated=(0.0, END))) is Grade.FLAG
