@@ -20,7 +20,9 @@ from tests.faults.device.bundles import sample
 from tests.faults.trust.fleet import Fleet, served
 from tests.unit.bundle.staged import LOUD, joined
 
-IN_WORKER = Settings(worker=WorkerOptions())
+HANG_S = 60.0
+"""What ends an inference without a deadline; one with a deadline must not wait for it."""
+IN_WORKER = Settings(worker=WorkerOptions(hang_s=HANG_S))
 
 
 def worker_of(session: object) -> Worker:
@@ -44,6 +46,7 @@ def test_a_model_that_hangs_is_ended_in_time_and_the_agent_goes_on(tmp_path: Pat
             os.kill(first, signal.SIGSTOP)  # as an operator that never comes back
             late = agent._serving.infer({"x": sample()}, until_s=time.monotonic() + 0.05)
             assert late.outcome.kind == "refused"
+            assert (late.outcome.slack_ms or 0.0) > -1000 * HANG_S / 2
             assert worker.counts().hangs == 1
             assert worker.pid != first
             again = agent._serving.infer({"x": sample()}, until_s=time.monotonic() + 60)

@@ -113,3 +113,9 @@ def test_what_does_not_go_with_stages_is_refused_and_the_conservative_answer_doe
             answer = agent._serving.infer({"sound": LOUD}, until_s=0.0)
             assert answer.outcome.kind == "conservative"
             assert answer.outputs["head.scores"].tolist() == [[0.0, 0.0, 1.0]]
+        with started(folder, Settings(governor=True)) as agent:
+            assert agent._serving.infer({"sound": LOUD}).outcome.kind == "local"
+            assert [each.variant for each in agent.status().stages] == ["fp32", "fp32"]
+            agent._serving.measure()
+            (told,) = agent._reports.collector.drain()
+            assert told.outcomes == {"local": 1}

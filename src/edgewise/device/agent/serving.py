@@ -59,15 +59,15 @@ class Model:
     @classmethod
     def open(cls, slot: Slot, folder: Path, declared: Declared) -> Model:
         """Open the files of a slot, which were checked. Raises BundleError, ModelError, ExecutionError, ConfigError."""
+        if declared.worker is not None and declared.governor:
+            raise ConfigError(
+                "both governor and [worker]",
+                required="one of them: a worker holds one variant",
+                next_step="take one out of agent.toml",
+            )
         if isinstance(decode_sealed((folder / MANIFEST).read_bytes()), PipelineManifest):
             return cls(slot, _opened_stages(folder, declared))
         if declared.worker is not None:
-            if declared.governor:
-                raise ConfigError(
-                    "both governor and [worker]",
-                    required="one of them: a worker holds one variant",
-                    next_step="take one out of agent.toml",
-                )
             runtime = open_isolated(folder, declared.worker, fallback=declared.fallback, audit=declared.audit)
             return cls(slot, runtime)
         if not declared.governor:
@@ -105,8 +105,10 @@ class Model:
 
 def _opened_stages(folder: Path, declared: Declared) -> PipelineRuntime:
     """Open a bundle of several stages. Raises as `Model.open`."""
-    more = {"governor": declared.governor, "fallback.cloud": declared.fallback.cloud is not None}
-    more["fallback.cache_bytes"] = bool(declared.fallback.cache_bytes)
+    more = {
+        "fallback.cloud": declared.fallback.cloud is not None,
+        "fallback.cache_bytes": bool(declared.fallback.cache_bytes),
+    }
     asked = [name for name, is_asked in more.items() if is_asked]
     if asked:
         raise ConfigError(
@@ -120,6 +122,7 @@ def _opened_stages(folder: Path, declared: Declared) -> PipelineRuntime:
         audit=declared.audit,
         limits=None if declared.worker is None else limits_of(declared.worker),
         isolated=declared.worker is not None,
+        governed=declared.governor,
     )
 
 

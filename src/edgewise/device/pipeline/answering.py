@@ -61,9 +61,10 @@ class PipelineRuntime:
         audit: AuditLog | None = None,
         limits: Limits | None = None,
         isolated: bool = False,
+        governed: bool = False,
     ) -> PipelineRuntime:
         """Open an extracted bundle's folder; raises as `BundlePipeline`, and ConfigError."""
-        opened = BundlePipeline(folder, limits=limits, isolated=isolated)
+        opened = BundlePipeline(folder, limits=limits, isolated=isolated, governed=governed)
         try:
             return cls(opened, conservative=conservative, audit=audit)
         except BaseException:
@@ -127,6 +128,9 @@ class PipelineRuntime:
             now = (each.skipped, each.restarts)
             before = self._reported.get(name, (0, 0))
             self._reported[name] = now
+            for report in each.governed():
+                for counter, count in report.counters.items():
+                    counters[counter] = counters.get(counter, 0) + count
             for word, new, old in zip(("skipped", "restarts"), now, before, strict=True):
                 if new > old:
                     counters[f"{name}.{word}"] = new - old

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from edgewise.bundle.names import MANIFEST
 from edgewise.bundle.read import decode_sealed
@@ -25,6 +25,9 @@ from edgewise.device.worker import Limits, Worker
 from edgewise.errors import BundleError
 from edgewise.runtimes.base import Array
 
+if TYPE_CHECKING:
+    from edgewise.device.governor.adaptive import AdaptiveRuntime, Report
+
 _MAILBOXES = {"latest": latest, "block": block, "reject": reject}
 
 
@@ -38,12 +41,13 @@ class Passing(NamedTuple):
 class OpenStage:
     """One stage, opened, and what it did since then."""
 
-    def __init__(self, described: ModelStage, opened: Runtime | Worker, variant: str) -> None:
+    def __init__(self, described: ModelStage, opened: Runtime | AdaptiveRuntime | Worker) -> None:
         """Take its parts; see `BundlePipeline`."""
         self.described = described
         self.opened = opened
-        self.variant = variant
+        self._variant = ""
         self._latency, self._lock = LatencyMeter(), threading.Lock()
+        self._counting = threading.Lock()
         self.ran = 0
         self.skipped = 0
         """Items that went on without it."""
@@ -52,6 +56,16 @@ class OpenStage:
         """Return the milliseconds of executions that gave outputs since the last call."""
         with self._lock:
             return self._latency.drain()
+
+    @property
+    def variant(self) -> str:
+        """What runs now."""
+        return self._variant if isinstance(self.opened, Worker) else self.opened.variant
+
+    def await_ready(self, timeout_s: float) -> None:
+        """Wait for its process, where it has one. Raises ExecutionError and WorkerError."""
+        if isinstance(self.opened, Worker):
+            self._variant = self.opened.await_ready(timeout_s)
 
     @property
     def place(self) -> Place:
@@ -74,13 +88,30 @@ class OpenStage:
                 self.skipped += 1
                 return passing
             begin = time.perf_counter_ns()
-            outputs: Arrays = bare.run(feeds, ticket)
+            outputs = self._run(bare, feeds, ticket)
             with self._lock:
                 self._latency.record((time.perf_counter_ns() - begin) / 1e6)
             self.ran += 1
             return passing._replace(values=added(self.described, passing.values, outputs))
 
         return bare._replace(run=run)
+
+    def _run(self, bare: Stage, feeds: Arrays, ticket: Ticket) -> Arrays:
+        """Execute; where a governor may go to another variant behind it, nobody reads its counts meanwhile."""
+        outputs: Arrays
+        if isinstance(self.opened, Runtime | Worker):
+            outputs = bare.run(feeds, ticket)
+            return outputs
+        with self._counting:
+            outputs = bare.run(feeds, ticket)
+        return outputs
+
+    def governed(self) -> list[Report]:
+        """Return what each variant did since the last call, where a governor chooses it; else nothing."""
+        if isinstance(self.opened, Runtime | Worker):
+            return []
+        with self._counting:
+            return list(self.opened.report().values())
 
     def _reset(self) -> None:
         if isinstance(self.opened, Worker):
@@ -95,10 +126,13 @@ class BundlePipeline:
     An item is a `Passing` of what the manifest's `inputs` name; it comes out with the outputs of every stage that ran.
     """
 
-    def __init__(self, folder: Path, *, limits: Limits | None = None, isolated: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, limits: Limits | None = None, isolated: bool = False, governed: bool = False
+    ) -> None:
         """Open every stage of an extracted bundle, whose files were verified; golden inputs are run.
 
-        `limits` are of each worker; `isolated` gives every stage a worker of its own. Raises BundleError, ModelError,
+        `limits` are of each worker; `isolated` gives every stage a worker of its own. `governed` lets each stage of
+        this process go to another variant of its bundle while the device is pressed. Raises BundleError, ModelError,
         ExecutionError and WorkerError; then nothing stays open.
         """
         data = _read(folder / MANIFEST)
@@ -118,18 +152,17 @@ class BundlePipeline:
                 if each.place is Place.WORKER or isolated:
                     worker = Worker(folder / each.name, variant=each.variant, state=each.state, limits=limits)
                     opened.enter_context(worker)
-                    found = OpenStage(each, worker, "")
+                    found = OpenStage(each, worker)
                     bare = worker_stage(each.name, worker, mailbox, gap=each.gap)
                 else:
-                    runtime = Runtime.open(folder / each.name, variant=each.variant, state=each.state)
+                    runtime = _opened(each, folder / each.name, governed=governed)
                     opened.callback(runtime.close)
-                    found = OpenStage(each, runtime, runtime.variant)
+                    found = OpenStage(each, runtime)
                     bare = runtime_stage(each.name, runtime, mailbox, gap=each.gap)
                 self.stages.append(found)
                 stages.append(found.joined(bare))
             for found in self.stages:
-                if isinstance(found.opened, Worker):
-                    found.variant = found.opened.await_ready(limits.start_s)
+                found.await_ready(limits.start_s)
             self.pipeline = opened.enter_context(Pipeline(stages))
             self.close: Callable[[], None] = opened.pop_all().close
             """Ends the pipeline, the workers and the runtimes."""
@@ -151,6 +184,14 @@ class BundlePipeline:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close it."""
         self.close()
+
+
+def _opened(stage: ModelStage, folder: Path, *, governed: bool) -> Runtime | AdaptiveRuntime:
+    if not governed:
+        return Runtime.open(folder, variant=stage.variant, state=stage.state)
+    from edgewise.device.governor.adaptive import AdaptiveRuntime  # noqa: PLC0415 - it loads all that meters need
+
+    return AdaptiveRuntime.open(folder, wanted=stage.variant, state=stage.state)
 
 
 def check_stage(stage: ModelStage, folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from onnx import helper
 
 from edgewise.bundle.read import Bundle
+from edgewise.device import Runtime
 from edgewise.device.pipeline import End
 from edgewise.device.pipeline.answering import PipelineRuntime
 from edgewise.device.pipeline.opened import BundlePipeline
@@ -67,6 +68,16 @@ def test_closing_waits_for_answers_that_were_begun(folder: Path) -> None:
         runtime.leave()
         closer.join()
     assert runtime.infer({"sound": LOUD}).outcome.reason == "the pipeline is closed"
+
+
+def test_a_degraded_stage_makes_the_whole_answer_degraded(folder: Path) -> None:
+    runtime = PipelineRuntime.open(folder)
+    listener = runtime.stages[0].opened
+    assert isinstance(listener, Runtime)
+    listener.use(listener.ready, degraded="hot")
+    outcome = runtime.infer({"sound": LOUD}).outcome
+    runtime.close()
+    assert (outcome.kind, outcome.reason) == ("local_degraded", "listener: hot")
 
 
 def test_a_state_that_grows_does_so_from_a_bundle_too(tmp_path: Path) -> None:
