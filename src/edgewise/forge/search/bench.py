@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import msgspec
@@ -90,16 +91,21 @@ class Bench:
     ) -> list[Trial]:
         """Build and judge recipes, on the whole select split or at some of its positions.
 
-        A recipe that cannot be built or run becomes a Trial with its reason; the others go on. Only a
-        few models are held at a time.
+        A recipe that cannot be built or run becomes a Trial with its reason; the others go on. While some models
+        are judged the next are built, on a thread; only a few are held at a time.
         """
+        some = [recipes[start : start + _AT_ONCE] for start in range(0, len(recipes), _AT_ONCE)]
         trials: list[Trial] = []
-        for start in range(0, len(recipes), _AT_ONCE):
-            some = recipes[start : start + _AT_ONCE]
-            trials += self._try_some(some, positions, partial(_shifted, report, start))
+        with ThreadPoolExecutor(1) as ahead:
+            waiting = [ahead.submit(self._built, each) for each in some[:1]]
+            for at, each in enumerate(some):
+                built = waiting.pop().result()
+                waiting = [ahead.submit(self._built, more) for more in some[at + 1 : at + 2]]
+                trials += self._judged(each, built, positions, partial(_shifted, report, len(trials)))
         return trials
 
-    def _try_some(self, recipes: Sequence[Recipe], positions: Sequence[int] | None, report: Report) -> list[Trial]:
+    def _built(self, recipes: Sequence[Recipe]) -> tuple[dict[int, bytes], dict[int, str]]:
+        """Return the models, by position, and the reasons of those that could not be built."""
         models: dict[int, bytes] = {}
         failures: dict[int, str] = {}
         for at, recipe in enumerate(recipes):
@@ -107,6 +113,16 @@ class Bench:
                 models[at] = self.build(recipe)
             except EdgewiseError as error:
                 failures[at] = str(error).splitlines()[0]
+        return models, failures
+
+    def _judged(
+        self,
+        recipes: Sequence[Recipe],
+        built: tuple[dict[int, bytes], dict[int, str]],
+        positions: Sequence[int] | None,
+        report: Report,
+    ) -> list[Trial]:
+        models, failures = built
         where = "all" if positions is None else ",".join(map(str, positions))
         keys = {at: digest(self._context, model, where) for at, model in models.items()}
         known = {at: kept for at, key in keys.items() if (kept := self._cache.get(key, Judgement)) is not None}
