@@ -84,7 +84,7 @@ def _recovered(updater: Updater, installer: Installer, serving: Serving, note: N
     """Let a slot answer that the state does not know; return why, or nothing where there is none."""
     slots = updater.slots
     if not any(slots.bundle_at(place).exists() for place in Place):
-        return ""  # the first start
+        return ""  # nothing was ever installed
     state = slots.state()
     judged = {each.sha256 for each in (state.running, state.previous) if each is not None} | {*state.given_up}
     try:
@@ -97,9 +97,7 @@ def _recovered(updater: Updater, installer: Installer, serving: Serving, note: N
             continue
         try:
             installer(slot)
-        except ConfigError:
-            raise
-        except EdgewiseError as error:
+        except EdgewiseError as error:  # also where the settings do not fit: it was never confirmed with them
             note(error, slot.release.digest)
             continue
         if installer.opened is None:
