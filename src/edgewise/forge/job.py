@@ -74,19 +74,23 @@ class Job:
         self._thorough = self._plan.sensitivity_samples > 0
         """Whether the effort allows for more than the search itself."""
         self._seconds: dict[str, float] = {}
+        self._started = time.monotonic()
         self._cache = Cache(output / ".edgewise" / "found", fresh=fresh)
         self._costs = Cache(user_cache() / "measured", fresh=fresh)
 
-    def run(self, imported: Callable[[], Imported]) -> Run:
-        """Do everything; `imported` waits for the model. Raises EdgewiseError."""
-        started = time.monotonic()
+    def prepare(self, imported: Callable[[], Imported]) -> Prepared:
+        """Read and check everything; `imported` waits for the model. Raises EdgewiseError."""
         self._progress.start("import", None)
         plan = self._plan
         limits = Limits(plan.select_samples, plan.judged_samples, plan.test_samples)
         prepared = prepare(self._project, base=self._base, imported=imported, limits=limits)
         if self._lab is not None:
             prepared = on_device(prepared, self._lab)
-        self._lap("import", started)
+        self._lap("import", self._started)
+        return prepared
+
+    def run(self, prepared: Prepared) -> Run:
+        """Do all the rest. Raises EdgewiseError."""
         kept = RunProject(base=str(self._base.absolute()), project=self._project)
         write_atomically(self._output / "project.json", msgspec.json.format(msgspec.json.encode(kept), indent=1))
         search = time.monotonic()
@@ -124,7 +128,7 @@ class Job:
         final = time.monotonic()
         run = self._conclude(prepared, reference, explored, fp32, listed)
         self._lap("final evidence", final)
-        self._lap("total", started)
+        self._lap("total", self._started)
         run = msgspec.structs.replace(run, seconds=self._seconds)
         write_atomically(self._output / "evidence.json", msgspec.json.format(msgspec.json.encode(run), indent=1))
         return run

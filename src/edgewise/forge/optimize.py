@@ -36,6 +36,8 @@ def optimize(
         # All that a search needs takes as long to load as a small model takes to be read, by a process of its own.
         from edgewise.forge.job import Job  # noqa: PLC0415
 
-        return Job(
+        job = Job(
             project, base=base, output=output, progress=progress or Silent(), cluster=cluster, fresh=fresh, lab=lab
-        ).run(imported)
+        )
+        prepared = job.prepare(imported)
+    return job.run(prepared)
