@@ -26,7 +26,8 @@ from edgewise.runtimes import runtime
 HERE = Path(__file__).parent
 TOOL = Path(sysconfig.get_path("scripts")) / "model_signing"
 RELEASED = {"bundle-1": "ca4140b41523cabad09dd965c49a512920d390dce0ea96c947b4859439708424"}
-"""The name of each released bundle and its SHA-256."""
+STAGED = {"stages-1": "7f3d511bb9f9b59096817d4550686f20b600360c65c30d2b07a70a463c0f324a"}
+"""The name of each released bundle, of one model and of several stages, and its SHA-256."""
 
 
 @pytest.fixture(params=RELEASED)
@@ -34,10 +35,15 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_it_verifies_with_the_key_beside_it(name: str) -> None:
-    with Bundle.open(HERE / f"{name}.edgewise") as bundle:
-        assert bundle.verify([load_public(HERE / f"{name}.pub")]) == RELEASED[name]
-        bundle.verify_model_signature(load_public(HERE / f"{name}-model.pub"))
+@pytest.fixture(params=RELEASED | STAGED)
+def any_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_it_verifies_with_the_key_beside_it(any_name: str) -> None:
+    with Bundle.open(HERE / f"{any_name}.edgewise") as bundle:
+        assert bundle.verify([load_public(HERE / f"{any_name}.pub")]) == (RELEASED | STAGED)[any_name]
+        bundle.verify_model_signature(load_public(HERE / f"{any_name}-model.pub"))
         with pytest.raises(SignatureError):
             bundle.verify([public_of(generate())])
 
@@ -68,10 +74,10 @@ def test_its_variants_still_give_their_golden_outputs(name: str, tmp_path: Path)
                 assert float(np.max(np.abs(array - read_tensor(outputs, each.tensor)))) <= each.tolerance
 
 
-def test_the_reference_tool_accepts_its_model_signature(name: str, tmp_path: Path) -> None:
-    with Bundle.open(HERE / f"{name}.edgewise") as bundle:
+def test_the_reference_tool_accepts_its_model_signature(any_name: str, tmp_path: Path) -> None:
+    with Bundle.open(HERE / f"{any_name}.edgewise") as bundle:
         bundle.extract(tmp_path / "out")
-    signature, key = tmp_path / "out" / "model.sig", HERE / f"{name}-model.pub"
+    signature, key = tmp_path / "out" / "model.sig", HERE / f"{any_name}-model.pub"
     command: list[str | Path] = [TOOL, "verify", "key", tmp_path / "out", "--signature", signature]
     done = subprocess.run(
         [*command, "--public_key", key, "--no-ignore-git-paths"], capture_output=True, text=True, check=False

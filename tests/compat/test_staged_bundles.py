@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -14,28 +12,19 @@ from edgewise.bundle.tensors import read_tensor
 from edgewise.contracts.pipeline import PipelineManifest
 from edgewise.device.pipeline import End
 from edgewise.device.pipeline.opened import BundlePipeline
-from edgewise.errors import SignatureError
-from edgewise.keys.files import load_public
-from edgewise.keys.pair import generate, public_of
+from tests.compat.test_bundles import STAGED
 
 HERE = Path(__file__).parent
-TOOL = Path(sysconfig.get_path("scripts")) / "model_signing"
-RELEASED = {"stages-1": "7f3d511bb9f9b59096817d4550686f20b600360c65c30d2b07a70a463c0f324a"}
-"""The name of each released bundle and its SHA-256."""
 
 
-@pytest.fixture(params=RELEASED)
+@pytest.fixture(params=STAGED)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_it_verifies_with_the_key_beside_it(name: str) -> None:
+def test_its_stages_are_read(name: str) -> None:
     with Bundle.open(HERE / f"{name}.edgewise") as bundle:
-        assert bundle.verify([load_public(HERE / f"{name}.pub")]) == RELEASED[name]
-        bundle.verify_model_signature(load_public(HERE / f"{name}-model.pub"))
         assert (bundle.sealed.format_version, [*bundle.stages]) == (1, ["listener", "head"])
-        with pytest.raises(SignatureError):
-            bundle.verify([public_of(generate())])
 
 
 def test_it_still_gives_its_golden_outputs(name: str, tmp_path: Path) -> None:
@@ -53,14 +42,3 @@ def test_it_still_gives_its_golden_outputs(name: str, tmp_path: Path) -> None:
             assert [*found] == [each.tensor.name for each in expected]
             for array, each in zip(found.values(), expected, strict=True):
                 assert float(np.max(np.abs(array - read_tensor(outputs, each.tensor)))) <= each.tolerance
-
-
-def test_the_reference_tool_accepts_its_model_signature(name: str, tmp_path: Path) -> None:
-    with Bundle.open(HERE / f"{name}.edgewise") as bundle:
-        bundle.extract(tmp_path / "out")
-    signature, key = tmp_path / "out" / "model.sig", HERE / f"{name}-model.pub"
-    command: list[str | Path] = [TOOL, "verify", "key", tmp_path / "out", "--signature", signature]
-    done = subprocess.run(
-        [*command, "--public_key", key, "--no-ignore-git-paths"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, "Verification succeeded\n"), done.stderr

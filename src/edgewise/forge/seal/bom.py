@@ -5,6 +5,7 @@ cyclonedx-python-lib has no model cards, so the document is written here; its sc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,35 +22,43 @@ def bom(*, product: str, version: str, run: Run, variants: tuple[Variant, ...], 
     """Return the document: the product as a machine-learning model, its variants and their files, what made them."""
     digests = {each.path: each for each in files}
     model_ref = f"model:{product}@{version}"
-    document = {
-        "$schema": f"http://cyclonedx.org/schema/bom-{SPECIFICATION}.schema.json",
-        "bomFormat": "CycloneDX",
-        "specVersion": SPECIFICATION,
-        "version": 1,
-        "metadata": {
-            "tools": {"components": [{"type": "application", "name": "edgewise", "version": __version__}]},
-            "component": {
-                "type": "machine-learning-model",
-                "bom-ref": model_ref,
-                "name": product,
-                "version": version,
-                "modelCard": _card(run),
-            },
-        },
-        "components": [
-            *(_variant(each, version, digests) for each in variants),
-            *(_library(name, number) for name, number in sorted(run.environment.versions.items())),
-        ],
-        "dependencies": [
-            {"ref": model_ref, "dependsOn": sorted(_ref(each) for each in variants)},
-            *(
-                {"ref": _ref(each), "dependsOn": [f"library:{each.runtime}"]}
-                for each in variants
-                if each.runtime in run.environment.versions
-            ),
-        ],
-    }
-    return msgspec.json.format(msgspec.json.encode(document), indent=1)
+    components = [
+        *(_variant(each, version, digests) for each in variants),
+        *(_library(name, number) for name, number in sorted(run.environment.versions.items())),
+    ]
+    dependencies = [
+        {"ref": model_ref, "dependsOn": sorted(_ref(each) for each in variants)},
+        *(
+            {"ref": _ref(each), "dependsOn": [f"library:{each.runtime}"]}
+            for each in variants
+            if each.runtime in run.environment.versions
+        ),
+    ]
+    subject = {"bom-ref": model_ref, "name": product, "version": version, "modelCard": _card(run)}
+    return document(subject, components, dependencies)
+
+
+def document(
+    subject: dict[str, Any], components: Sequence[dict[str, Any]], dependencies: Sequence[dict[str, Any]]
+) -> bytes:
+    """Return a CycloneDX document about `subject`, a machine-learning model."""
+    return msgspec.json.format(
+        msgspec.json.encode(
+            {
+                "$schema": f"http://cyclonedx.org/schema/bom-{SPECIFICATION}.schema.json",
+                "bomFormat": "CycloneDX",
+                "specVersion": SPECIFICATION,
+                "version": 1,
+                "metadata": {
+                    "tools": {"components": [{"type": "application", "name": "edgewise", "version": __version__}]},
+                    "component": {"type": "machine-learning-model", **subject},
+                },
+                "components": components,
+                "dependencies": dependencies,
+            }
+        ),
+        indent=1,
+    )
 
 
 def _card(run: Run) -> dict[str, Any]:

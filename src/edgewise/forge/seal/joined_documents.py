@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from edgewise import __version__
 from edgewise.bundle.names import BOM, CARD
 from edgewise.bundle.stages import variant_of
 from edgewise.contracts.manifest import Manifest
 from edgewise.contracts.pipeline import ModelStage, PipelineManifest
-from edgewise.forge.seal.bom import SPECIFICATION
+from edgewise.forge.seal.bom import document
 
 
 def card(manifest: PipelineManifest, stages: Mapping[str, Manifest]) -> bytes:
@@ -50,26 +47,11 @@ def bom(manifest: PipelineManifest, stages: Mapping[str, Manifest]) -> bytes:
     """Return the CycloneDX document: the product, its stages, and where the document of each stage lies."""
     whole = f"pipeline:{manifest.product}@{manifest.version}"
     digests = {each.path: each.digest for each in manifest.files}
-    document = {
-        "$schema": f"http://cyclonedx.org/schema/bom-{SPECIFICATION}.schema.json",
-        "bomFormat": "CycloneDX",
-        "specVersion": SPECIFICATION,
-        "version": 1,
-        "metadata": {
-            "tools": {"components": [{"type": "application", "name": "edgewise", "version": __version__}]},
-            "component": {
-                "type": "machine-learning-model",
-                "bom-ref": whole,
-                "name": manifest.product,
-                "version": manifest.version,
-            },
-        },
-        "components": [_component(each, stages[each.name], digests) for each in manifest.pipeline.stages],
-        "dependencies": [
-            {"ref": whole, "dependsOn": sorted(f"stage:{each.name}" for each in manifest.pipeline.stages)}
-        ],
-    }
-    return msgspec.json.format(msgspec.json.encode(document), indent=1)
+    return document(
+        {"bom-ref": whole, "name": manifest.product, "version": manifest.version},
+        [_component(each, stages[each.name], digests) for each in manifest.pipeline.stages],
+        [{"ref": whole, "dependsOn": sorted(f"stage:{each.name}" for each in manifest.pipeline.stages)}],
+    )
 
 
 def _component(stage: ModelStage, its: Manifest, digests: Mapping[str, str]) -> dict[str, Any]:
