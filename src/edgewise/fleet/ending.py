@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+GRACE_S = 5.0
+"""So long what is under way may take to come to its end when the server stops."""
+
 _AGAIN_S = 0.5
 
 
@@ -18,10 +21,17 @@ async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
 
 
+async def let_end(tasks: Iterable[asyncio.Task[Any]], grace_s: float) -> None:
+    """Let tasks come to their end for `grace_s` seconds, then end them."""
+    pending = set(tasks)
+    if pending:
+        _, pending = await asyncio.wait(pending, timeout=grace_s)
+    await ended(pending)
+
+
 async def others_ended(grace_s: float) -> None:
     """Let all other tasks of the loop come to their end for `grace_s` seconds, then end them."""
     this = asyncio.current_task()
-    if rest := asyncio.all_tasks() - {this}:
-        await asyncio.wait(rest, timeout=grace_s)
+    await let_end(asyncio.all_tasks() - {this}, grace_s)
     while rest := asyncio.all_tasks() - {this}:  # ending a task may start another, which closes what it used
         await ended(rest)

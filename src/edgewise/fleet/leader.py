@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from edgewise.errors import EdgewiseError
 from edgewise.fleet.api.services import Services
 from edgewise.fleet.conduct import advance
 from edgewise.fleet.deltas import make_awaited
 from edgewise.fleet.direct import deciding
-from edgewise.fleet.ending import ended
+from edgewise.fleet.ending import GRACE_S, let_end
 from edgewise.fleet.ingest_merge import MOST_ROWS, merge_some
 from edgewise.fleet.push import push
 from edgewise.fleet.store import devices, rollouts, telemetry
@@ -98,17 +99,25 @@ WORK: dict[str, Work] = {
 
 
 @contextlib.asynccontextmanager
-async def working(services: Services) -> AsyncIterator[None]:
-    """Do all work in the background until the block ends."""
-    tasks = [asyncio.create_task(_repeat(name, work, services)) for name, work in WORK.items()]
+async def working(
+    services: Services, work: Mapping[str, Work] = MappingProxyType(WORK), *, grace_s: float = GRACE_S
+) -> AsyncIterator[None]:
+    """Do all work in the background until the block ends.
+
+    Rounds under way then come to their own end for `grace_s` seconds: a statement that is cancelled in its middle may
+    hang in its driver. What is left is cancelled.
+    """
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(_repeat(name, each, services, stop)) for name, each in work.items()]
     try:
         yield
     finally:
-        await ended(tasks)
+        stop.set()
+        await let_end(tasks, grace_s)
 
 
-async def _repeat(name: str, work: Work, services: Services) -> None:
-    while True:
+async def _repeat(name: str, work: Work, services: Services, stop: asyncio.Event) -> None:
+    while not stop.is_set():
         more = False
         try:
             more = await work(services)
@@ -119,4 +128,5 @@ async def _repeat(name: str, work: Work, services: Services) -> None:
         except Exception:  # one fault must not end the work for good
             services.metrics.ticks.labels(name, "failed").inc()
             log.exception("a round failed", extra={"work": name})
-        await asyncio.sleep(0.01 if more else services.settings.tick_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.01 if more else services.settings.tick_s)

@@ -18,7 +18,7 @@ from edgewise.fleet.api.services import Services
 from edgewise.fleet.auth import Gatekeeper
 from edgewise.fleet.clock import Clock, system_ms
 from edgewise.fleet.direct import Director
-from edgewise.fleet.ending import others_ended
+from edgewise.fleet.ending import GRACE_S, others_ended
 from edgewise.fleet.ingest import Inbox
 from edgewise.fleet.leader import working
 from edgewise.fleet.metrics import Metrics
@@ -28,9 +28,6 @@ from edgewise.fleet.serve_files import Files
 from edgewise.fleet.settings import Settings
 from edgewise.fleet.store.database import open_database
 from edgewise.fleet.store.objects import open_objects
-
-GRACE_S = 5.0
-"""So long requests under way may take to end when the server stops."""
 
 log = logging.getLogger("edgewise.fleet")
 
