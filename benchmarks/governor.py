@@ -1,45 +1,60 @@
-"""What the governor is worth under a real CPU hog and a duty-cycled processor, and what a switch costs.
+"""What the governor is worth under a real CPU hog and on a duty-cycled core, and what a switch costs.
 
     edgewise seal RUN -o model-1.0.0.edgewise --key seal.pem
     edgewise bundle extract model-1.0.0.edgewise FOLDER
     python benchmarks/governor.py FOLDER --wanted fp32 [--record trace.csv]
+    python benchmarks/governor.py --replay trace.csv
 
-A child process runs frames at a fixed rate, each with a deadline of one period, first with the wanted variant alone,
-then with the lowest that joined alone, then with the governor, and each time the same happens to it: calm; a process on
-every core that only counts; calm; stopped and woken every 20 ms so that it runs half of the time; calm.
-`--record` keeps how long each frame of the two fixed runs took, for replay.
+A child process on one core runs frames at a fixed rate, each with a deadline of one period: with the wanted variant
+alone, with the lowest that joined alone, then with the governor. Each time the same happens to it: calm; on every core
+a process that only counts; calm; its core taken for half of each turn of 4 ms (`pressure.py`); calm.
+
+What happens live is never quite the same three times. So the two fixed streams are also a trace, over which the
+governor's own code is replayed: the same frames, with and without it, and the same figures every time.
 """
 
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+import pressure
 from edgewise.contracts.outcome import OutcomeKind
 from edgewise.device.governor.adaptive import AdaptiveRuntime
 from edgewise.device.governor.joining import Joined
 from edgewise.device.governor.policy import GovernorPolicy
+from edgewise.device.governor.replay import Frame, Phase, Trace, parse, replay
 from edgewise.device.governor.sensors import Sensors
 from edgewise.forge.verify.streams.conditions import contention
 
-PHASES = (("calm", 8.0), ("hog", 25.0), ("calm", 15.0), ("half", 25.0), ("calm", 17.0))
-AWAKE, TURN_S = 0.5, 0.02
+PHASES = (("calm", 8.0), ("hog", 25.0), ("calm", 20.0), ("duty", 25.0), ("calm", 20.0))
+CORE = max(os.sched_getaffinity(0))
 LOCAL = {OutcomeKind.LOCAL, OutcomeKind.LOCAL_DEGRADED}
 GOVERNED, WANTED, LOWEST = "governed", "wanted alone", "lowest alone"
+CAN = 0.01
+"""A variant that misses less of a phase holds it."""
 
 
-def child(folder: Path, wanted: str, mode: str, use: float, policy: GovernorPolicy) -> None:
+class Stream(NamedTuple):
+    """One stream: of every frame whether it was missed and what answered; switches in seconds from the first frame."""
+
+    missed: list[bool]
+    variants: list[str]
+    switches: list[tuple[float, str]]
+
+
+def child(folder: Path, wanted: str, mode: str, use: float) -> None:
     """Say who joined, wait for a line, run the stream, write what happened as JSON."""
+    os.sched_setaffinity(0, {CORE})
+    policy = GovernorPolicy()
     runtime = AdaptiveRuntime.open(folder, wanted=wanted, policy=policy)
     levels = runtime.joined.levels
     if mode != GOVERNED:
@@ -62,163 +77,176 @@ def child(folder: Path, wanted: str, mode: str, use: float, policy: GovernorPoli
         wait = due - time.monotonic_ns()
         if wait > 0:
             time.sleep(wait / 1e9)
-        left_ms = (due + period_ns - time.monotonic_ns()) / 1e6
+        variants[frame] = runtime.ready.variant
         started = time.monotonic_ns()
+        left_ms = (due + period_ns - started) / 1e6
         outcome = runtime.infer(feeds, deadline_ms=max(left_ms, 0.0)).outcome
-        ended = time.monotonic_ns()
-        taken_ms[frame] = (ended - started) / 1e6
+        taken_ms[frame] = (time.monotonic_ns() - started) / 1e6
         missed[frame] = outcome.kind not in LOCAL or (outcome.slack_ms or 0.0) < 0
-        variants[frame] = outcome.variant or runtime.ready.variant
         loads[frame] = -1 if runtime.sensed.load is None else runtime.sensed.load
-    print(
-        json.dumps(
-            {
-                "missed": missed.tolist(),
-                "taken_ms": taken_ms.round(3).tolist(),
-                "variants": variants,
-                "loads": loads.round(2).tolist(),
-                "switches": [list(each) for each in runtime.switches],
-                "begin_s": begin / 1e9,
-                "period_ms": period_ns / 1e6,
-            }
-        ),
-        flush=True,
-    )
+    done = {"missed": missed.tolist(), "taken_ms": taken_ms.round(3).tolist(), "variants": variants}
+    done |= {"loads": loads.round(2).tolist(), "switches": [list(each) for each in runtime.switches]}
+    print(json.dumps(done | {"begin_s": begin / 1e9, "period_ms": period_ns / 1e6}), flush=True)
 
 
-@contextmanager
-def half(process: int) -> Iterator[None]:
-    """Stop a process and wake it again, in turns."""
-    end = threading.Event()
-
-    def turns() -> None:
-        while not end.is_set():
-            _send(process, signal.SIGSTOP)
-            end.wait((1 - AWAKE) * TURN_S)
-            _send(process, signal.SIGCONT)
-            end.wait(AWAKE * TURN_S)
-
-    thread = threading.Thread(target=turns)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
-        _send(process, signal.SIGCONT)
-
-
-def _send(process: int, number: signal.Signals) -> None:
-    os.kill(process, number)
-
-
-@contextmanager
-def calm() -> Iterator[None]:
-    """Change nothing."""
-    yield
-
-
-def pressure(name: str, process: int) -> AbstractContextManager[None]:
-    """Return what is imposed in a phase."""
-    if name == "hog":
-        return contention([])
-    return half(process) if name == "half" else calm()
-
-
-def run(folder: Path, given: argparse.Namespace, mode: str, period_ms: float | None) -> dict[str, Any]:
-    """Return what happened to one stream, with who joined."""
-    command = [sys.executable, __file__, str(folder), "--wanted", given.wanted, "--use", str(given.use)]
+def run(given: argparse.Namespace, mode: str, period_ms: float | None) -> dict[str, Any]:
+    """Return what happened to one stream, with who joined and how long the core was taken."""
+    command = [sys.executable, __file__, str(given.folder), "--wanted", given.wanted, "--use", str(given.use)]
     process = subprocess.Popen(
         [*command, "--child", mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     )
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("no pipes")
-    told: dict[str, Any] = json.loads(process.stdout.readline())
+    told: dict[str, Any] = json.loads(process.stdout.readline()) | {"held": []}
     process.stdin.write(json.dumps({"period_ms": period_ms}) + "\n")
+    imposed: dict[str, AbstractContextManager[None]] = {
+        "hog": contention([]),
+        "duty": pressure.duty_cycled(CORE, given.turn_ms, given.taken, told["held"]),
+    }
+    end = time.monotonic()
     for name, seconds in PHASES:
-        with pressure(name, process.pid):
-            time.sleep(seconds)
+        end += seconds
+        with imposed.get(name, nullcontext()):
+            time.sleep(max(end - time.monotonic(), 0))
     done: dict[str, Any] = json.loads(process.stdout.readline())
     process.wait()
     return told | done
 
 
-def shares(done: dict[str, Any]) -> list[tuple[str, int, int]]:
-    """Return misses and frames of each phase."""
-    ends = np.cumsum([0.0, *(seconds for _, seconds in PHASES)]) * 1e3 / done["period_ms"]
-    missed = np.array(done["missed"])
-    bounds = [min(int(each), len(missed)) for each in ends]
-    return [
-        (name, int(missed[low:high].sum()), high - low)
-        for (name, _), low, high in zip(PHASES, bounds, bounds[1:], strict=False)
-    ]
-
-
-def show(mode: str, done: dict[str, Any]) -> None:
-    """Print the misses of one stream."""
-    rows = shares(done)
-    total, frames = sum(row[1] for row in rows), sum(row[2] for row in rows)
-    by_phase = ", ".join(f"{name} {missed}/{count} ({missed / count:.2%})" for name, missed, count in rows)
-    print(f"{mode:13} misses {total}/{frames} = {total / frames:.2%}: {by_phase}")
-
-
-def show_switches(done: dict[str, Any], policy: GovernorPolicy) -> None:
-    """Print every switch, the least time between two, what they cost, and which variant answered at the end."""
-    period_ms, missed = done["period_ms"], np.array(done["missed"])
-    after = []
-    for at_s, before, now, cause, reason, took_us in done["switches"]:
-        frame = int((at_s - done["begin_s"]) * 1e3 / period_ms)
-        after.append(missed[frame + 1 : frame + 3])
-        print(f"  {at_s - done['begin_s']:6.1f} s  {before} -> {now}  [{cause}] {reason}  ({took_us:.0f} us)")
-    times = [each[0] for each in done["switches"]]
-    gaps = np.diff(times)
-    took = [each[5] for each in done["switches"]]
-    lost = int(sum(each.sum() for each in after))
-    print(f"  {len(times)} switches, least {gaps.min():.2f} s apart (dwell {policy.dwell_s:g} s)" if len(gaps) else "")
-    print(f"  a switch takes {np.median(took):.0f} us (median), {max(took):.0f} us at most" if took else "  no switch")
-    print(f"  frames missed among the two after each switch: {lost} of {sum(each.size for each in after)}")
-    print(f"  the last frame was answered by {done['variants'][-1]}")
-
-
-def record(path: Path, first: dict[str, Any], last: dict[str, Any]) -> None:
-    """Keep what each frame took (ms) with either variant alone, nothing where it was missed, and the load."""
+def traced(first: dict[str, Any], last: dict[str, Any]) -> Trace:
+    """Return the trace of the two fixed streams, with the load of the lower one."""
     ends = np.cumsum([seconds for _, seconds in PHASES]) * 1e3 / first["period_ms"]
-    rows = [f"# period_ms {first['period_ms']:.3f}, phases end at frames {', '.join(f'{each:.0f}' for each in ends)}"]
-    rows.append("wanted_ms,lowest_ms,load")
+    phases = [
+        Phase(name, min(int(end), len(first["missed"]))) for (name, _), end in zip(PHASES, ends.tolist(), strict=True)
+    ]
+    frames = []
     for frame, load in enumerate(last["loads"]):
-        cells = ["" if done["missed"][frame] else f"{done['taken_ms'][frame]:.1f}" for done in (first, last)]
-        rows.append(",".join([*cells, "" if load < 0 else f"{load:.2f}"]))
+        taken = [None if done["missed"][frame] else done["taken_ms"][frame] for done in (first, last)]
+        frames.append(Frame(tuple(taken), None if load < 0 else load))
+    return Trace(first["period_ms"], tuple(phases), tuple(frames))
+
+
+def write(path: Path, trace: Trace) -> None:
+    """Keep a trace."""
+    rows = [f"# period_ms {trace.period_ms:.3f}, " + ", ".join(f"{each.name} {each.end}" for each in trace.phases)]
+    rows.append("wanted_ms,lowest_ms,load")
+    for frame in trace.frames:
+        cells = ["" if each is None else f"{each:.1f}" for each in frame.taken_ms]
+        rows.append(",".join([*cells, "" if frame.load is None else f"{frame.load:.2f}"]))
     path.write_text("\n".join(rows) + "\n")
 
 
+def lived(done: dict[str, Any]) -> Stream:
+    """Return the stream that happened."""
+    switches = [(at_s - done["begin_s"], f"{now} [{cause}] {why}") for at_s, _, now, cause, why, _ in done["switches"]]
+    return Stream(done["missed"], done["variants"], switches)
+
+
+def replayed(trace: Trace, names: tuple[str, str]) -> Stream:
+    """Return the stream that the governor would have made of the trace."""
+    found = replay(trace, GovernorPolicy())
+    period_s = trace.period_ms / 1e3
+    switches = [((each.frame + 1) * period_s, f"{names[each.level]} [{each.cause}] {each.reason}") for each in found[2]]
+    return Stream(found.missed, [names[each] for each in found.levels], switches)
+
+
+def show(streams: dict[str, Stream], trace: Trace) -> None:
+    """Print the misses by phase, the switches, and whether what was promised held."""
+    ends = [0, *(each.end for each in trace.phases)]
+    period_s, dwell_s = trace.period_ms / 1e3, GovernorPolicy().dwell_s
+    spans = [slice(*each) for each in pairwise(ends)]
+    shares = {mode: [float(np.mean(each.missed[span])) for span in spans] for mode, each in streams.items()}
+    print(f"  {'misses':13} {'all':>9} " + " ".join(f"{each.name:>9}" for each in trace.phases))
+    for mode, each in streams.items():
+        total = sum(each.missed) / len(each.missed)
+        print(f"  {mode:13} {total:9.2%} " + " ".join(f"{share:9.2%}" for share in shares[mode]))
+    governed = streams[GOVERNED]
+    wanted = streams[WANTED].variants[0]
+    for at_s, words in governed.switches:
+        print(f"  {at_s:6.1f} s  -> {words}")
+    gaps = [later - earlier for (earlier, _), (later, _) in pairwise(governed.switches)]
+    print(f"  {len(governed.switches)} switches, {min(gaps, default=np.inf):.2f} s apart or more; dwell {dwell_s:g} s")
+    for phase, span, lowest, own in zip(trace.phases, spans, shares[LOWEST], shares[GOVERNED], strict=True):
+        if phase.name != "calm":
+            can = f"the lower variant can ({lowest:.2%})" if lowest < CAN else f"the lower cannot either ({lowest:.2%})"
+            print(f"  {phase.name}: {can}; governed {own:.2%}{'' if lowest >= CAN else holds(is_kept=own < CAN)}")
+        elif span.start:
+            names = governed.variants[span]
+            away = max((at for at, name in enumerate(names) if name != wanted), default=-1) + 1
+            back = f"back at {wanted} after {away * period_s:.1f} s" if away < len(names) else f"at {names[-1]} still"
+            print(f"  calm after it: {back}{holds(is_kept=names[-1] == wanted)}")
+    print(f"  at most one switch a dwell time{holds(is_kept=min(gaps, default=np.inf) >= dwell_s)}")
+    least, most = sum(governed.missed), sum(streams[WANTED].missed)
+    print(
+        f"  fewer misses with it: {least} against {most} of {len(governed.missed)} frames{holds(is_kept=least < most)}"
+    )
+
+
+def holds(*, is_kept: bool) -> str:
+    """Return whether a promise held, in words."""
+    return ": holds" if is_kept else ": DOES NOT HOLD"
+
+
+def show_costs(done: dict[str, Any]) -> None:
+    """Print how long switches took, and the frames missed behind them."""
+    after = []
+    for at_s, *_ in done["switches"]:
+        frame = int((at_s - done["begin_s"]) * 1e3 / done["period_ms"])
+        after += done["missed"][frame + 1 : frame + 3]
+    took = [each[-1] for each in done["switches"]]
+    if took:
+        print(f"  a switch takes {np.median(took):.0f} us (median), {max(took):.0f} us at most")
+        print(f"  frames missed among the two after each switch: {sum(after)} of {len(after)}")
+
+
 def main() -> None:
-    """Run all three and print."""
+    """Run all three and print; or print what a recording gives."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--wanted", required=True, help="the variant that answers while nothing presses")
-    parser.add_argument("--use", type=float, default=0.4, help="share of a period that the wanted variant takes alone")
-    parser.add_argument("--record", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--wanted", help="the variant that answers while nothing presses")
+    parser.add_argument("--use", type=float, default=0.5, help="share of a period that the wanted variant takes alone")
+    parser.add_argument("--turn-ms", type=float, default=4.0, help="of the duty-cycled core")
+    parser.add_argument("--taken", type=float, default=0.5, help="share of a turn in which others have the core")
+    parser.add_argument("--record", type=Path, help="keep the trace")
+    parser.add_argument("--replay", type=Path, help="run nothing")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    policy = GovernorPolicy()
-    if given.child:
-        child(given.folder, given.wanted, given.child, given.use, policy)
+    if given.replay:
+        trace, names = parse(given.replay.read_text()), ("wanted", "lowest")
+    elif given.folder is None or given.wanted is None:
+        parser.error("give FOLDER and --wanted, or --replay")
+    elif given.child:
+        child(given.folder, given.wanted, given.child, given.use)
         return
-    found, period_ms = {}, None
+    else:
+        trace, names = live(given)
+    fixed = {mode: Stream(trace.missed(at), [names[at]], []) for at, mode in enumerate((WANTED, LOWEST))}
+    print("replayed over the trace of the two fixed streams:")
+    show(fixed | {GOVERNED: replayed(trace, names)}, trace)
+
+
+def live(given: argparse.Namespace) -> tuple[Trace, tuple[str, str]]:
+    """Run all three, print, and return the trace with the names of its levels."""
+    done, period_ms = {}, None
     for mode in (WANTED, LOWEST, GOVERNED):
-        found[mode] = run(given.folder, given, mode, period_ms)
-        period_ms = found[mode]["period_ms"]
-    first = found[WANTED]
-    print(f"deadline = period = {period_ms:.1f} ms; not readable here: {'; '.join(first['missing'])}")
-    for name, latency_ms, memory_mib in found[GOVERNED]["levels"]:
+        done[mode] = run(given, mode, period_ms)
+        period_ms = done[mode]["period_ms"]
+    last = done[GOVERNED]
+    print(f"deadline = period = {period_ms:.1f} ms, all on one core; not readable: {'; '.join(last['missing'])}")
+    print(f"load average {os.getloadavg()[0]:.1f} at the end")
+    for name, latency_ms, memory_mib in last["levels"]:
         print(f"joined: {name}, {latency_ms:.2f} ms, {'unknown' if memory_mib is None else f'{memory_mib:.1f} MiB'}")
-    for name, reason in found[GOVERNED]["declined"]:
+    for name, reason in last["declined"]:
         print(f"did not join: {name}: {reason}")
-    for mode, done in found.items():
-        show(mode, done)
-    show_switches(found[GOVERNED], policy)
+    for mode, each in done.items():
+        print(f"{mode}: {'; '.join(pressure.show(held) for held in each['held'])}")
+    trace = traced(done[WANTED], done[LOWEST])
     if given.record:
-        record(given.record, first, found[LOWEST])
+        write(given.record, trace)
+    print("live:")
+    show({mode: lived(each) for mode, each in done.items()}, trace)
+    show_costs(last)
+    return trace, (last["levels"][0][0], last["levels"][-1][0])
 
 
 if __name__ == "__main__":

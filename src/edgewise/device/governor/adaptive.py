@@ -17,9 +17,10 @@ from edgewise.device.drift.watch import ALARMS, NOT_FINITE, DriftWatch
 from edgewise.device.energy import EnergyWindows
 from edgewise.device.fallback.options import FallbackOptions
 from edgewise.device.fallback.question import Original
-from edgewise.device.governor.decide import Cause, Reading, State, decide
+from edgewise.device.governor.decide import Cause
+from edgewise.device.governor.governor import Governor
 from edgewise.device.governor.joining import Declined, Joined, energy_mj, join, times_ms
-from edgewise.device.governor.lateness import MOST, Lateness
+from edgewise.device.governor.lateness import MOST
 from edgewise.device.governor.policy import GovernorPolicy, policy_for
 from edgewise.device.governor.sensors import SYS, Sensed, Sensors, memory_mib, trip_c
 from edgewise.device.meter import LatencyMeter
@@ -34,8 +35,6 @@ from edgewise.runtimes.base import Array
 if TYPE_CHECKING:
     from edgewise.device.audit.log import AuditLog
 
-LOOK_S = 0.1
-"""How often the governor is asked while nothing is late."""
 KEPT_SWITCHES = 256
 SWITCHES = "governor.switches"
 """Counter: all of them; `governor.switch.CAUSE` counts them by their cause."""
@@ -106,9 +105,7 @@ class AdaptiveRuntime:
         """Why the variant that answers does; empty while it is the wanted one."""
         self._sensors = sensors
         self._clock = clock
-        self._state = State()
-        self._lateness = Lateness()
-        self._due_ns = 0
+        self._governor = Governor(policy, joined.levels)
         self._runtime = Runtime(self.members[0], fallback=fallback, audit=audit, clock=clock)
         for each in (*self.members[1:], self.members[0]):
             self._runtime.use(each)  # a fallback that does not fit is found now, not under pressure
@@ -235,10 +232,9 @@ class AdaptiveRuntime:
             self.energy.count()
             if answer.outcome.kind in _LOCAL:
                 self._now.drift.record(inputs, answer.outputs)
-        now = self._clock()
-        if now >= self._due_ns:
-            self._due_ns = now + int(LOOK_S * 1e9)
-            self._look(now / 1e9)
+        now_s = self._clock() / 1e9
+        if self._governor.is_due(now_s):
+            self._look(now_s)
             self.energy.look()
         return answer
 
@@ -262,9 +258,7 @@ class AdaptiveRuntime:
             share = 1.0 if due_ms > 0 else MOST
         else:
             return
-        self._lateness.observe(share)
-        if share > self.policy.late:
-            self._due_ns = 0
+        self._governor.note(share)
 
     def _report(self, name: str, counted: Counted) -> Report:
         alarms = counted.drift.reported
@@ -288,35 +282,20 @@ class AdaptiveRuntime:
         self._energies[self.variant] = merge(before, histogram), total
 
     def _look(self, now_s: float) -> None:
-        sensed = self.sensed
-        decision = decide(
-            self.policy,
-            self.joined.levels,
-            self._state,
-            Reading(
-                at_s=now_s,
-                lateness=self._lateness.share,
-                items=self._lateness.items,
-                temperature_c=sensed.temperature_c,
-                battery=sensed.battery,
-                free_memory_mib=sensed.free_memory_mib,
-                load=sensed.load,
-            ),
-        )
-        before, self._state = self._state, decision.state
+        old, decision = self.members[self._governor.level], self._governor.look(now_s, self.sensed)
+        level = self._governor.level
         if decision.cause is None:
-            if self._state.level == 0:
+            if level == 0:
                 self.reason = ""
             return
         begin = time.perf_counter_ns()
-        old, new = self.members[before.level], self.members[self._state.level]
+        new = self.members[level]
         new.session.take_state(old.session)
         self._read_energy(is_last=True)
-        self.reason = decision.reason if self._state.level else ""
+        self.reason = decision.reason if level else ""
         self._runtime.use(new, degraded=self.reason)
         self._now = self._counted[new.variant]
         self._runtime.latency, self._runtime.tally = self._now.latency, self._now.tally
-        self._lateness.reset()
         self._runtime.tally.event(SWITCHES)
         self._runtime.tally.event(f"governor.switch.{decision.cause}")
         took_us = (time.perf_counter_ns() - begin) / 1e3

@@ -9,96 +9,46 @@ fp32 and 47 of 73 of int8. No machine with a thermal sensor or a battery was at 
 
 from __future__ import annotations
 
-import statistics
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from edgewise.device.governor.decide import Cause, Level, Reading, State, decide
-from edgewise.device.governor.lateness import Lateness
 from edgewise.device.governor.policy import GovernorPolicy
+from edgewise.device.governor.replay import Replayed, Trace, parse, replay
 
 TRACE = Path(__file__).parent / "traces" / "hog-and-half.csv"
 POLICY = GovernorPolicy()
-LOOK_S = 0.1
-
-
-class Trace(NamedTuple):
-    """Milliseconds by frame and level, None where the frame was missed; the load; frames at which phases end."""
-
-    period_ms: float
-    ends: tuple[int, ...]
-    rows: tuple[tuple[tuple[float | None, float | None], float | None], ...]
-
-
-def read(path: Path) -> Trace:
-    head, _, *lines = path.read_text(encoding="ascii").splitlines()
-    first, _, ends = head.removeprefix("# period_ms ").partition(", phases end at frames ")
-    rows = []
-    for line in lines:
-        wanted, lowest, load = (float(cell) if cell else None for cell in line.split(","))
-        rows.append(((wanted, lowest), load))
-    return Trace(float(first), tuple(int(each) for each in ends.split(", ")), tuple(rows))
-
-
-class Replayed(NamedTuple):
-    missed: list[bool]
-    levels: list[int]
-    switches: list[float]
-
-
-def replay(trace: Trace, policy: GovernorPolicy) -> Replayed:
-    """Let the governor choose for every frame which of the two recordings happens."""
-    calm = trace.rows[: trace.ends[0]]
-    medians = [statistics.median(each for row, _ in calm if (each := row[at]) is not None) for at in (0, 1)]
-    levels = tuple(Level(variant=name, latency_ms=each) for name, each in zip(("fp32", "int8"), medians, strict=True))
-    state, lateness, due_s = State(), Lateness(), 0.0
-    found = Replayed([], [], [])
-    for frame, (row, load) in enumerate(trace.rows):
-        taken_ms = row[state.level]
-        found.missed.append(taken_ms is None)
-        found.levels.append(state.level)
-        share = 1.0 if taken_ms is None else taken_ms / trace.period_ms
-        lateness.observe(share)
-        now_s = frame * trace.period_ms / 1e3
-        if share <= policy.late and now_s < due_s:
-            continue
-        due_s = now_s + LOOK_S
-        reading = Reading(at_s=now_s, lateness=lateness.share, items=lateness.items, load=load)
-        decision = decide(policy, levels, state, reading)
-        state = decision.state
-        if decision.cause is not None:
-            found.switches.append(now_s)
-            lateness.reset()
-    return found
 
 
 @pytest.fixture(scope="module")
 def trace() -> Trace:
-    return read(TRACE)
+    return parse(TRACE.read_text(encoding="ascii"))
 
 
-def misses(trace: Trace, at: int) -> int:
-    """Return the misses of one variant alone."""
-    return sum(row[at] is None for row, _ in trace.rows)
+@pytest.fixture(scope="module")
+def found(trace: Trace) -> Replayed:
+    return replay(trace, POLICY)
 
 
-def test_recorded_pressure_is_met_with_few_misses_and_few_switches(trace: Trace) -> None:
-    found = replay(trace, POLICY)
-    first, hog, *_ = trace.ends
-    assert misses(trace, 0) > 0.25 * len(trace.rows)
+def seconds(trace: Trace, found: Replayed) -> list[float]:
+    """Return when it switched."""
+    return [each.frame * trace.period_ms / 1e3 for each in found.switches]
+
+
+def test_recorded_pressure_is_met_with_few_misses_and_few_switches(trace: Trace, found: Replayed) -> None:
+    first, hog, *_ = (each.end for each in trace.phases)
+    assert sum(trace.missed(0)) > 0.25 * len(trace.frames)
     assert sum(found.missed[first:hog]) < 0.01 * (hog - first)  # here the lower variant can
     # Being stopped for 10 ms is too long for it too; a switch is made after two items that were late.
-    assert sum(found.missed) <= misses(trace, 1) + 2 * len(found.switches)
-    assert all(later - earlier >= POLICY.dwell_s for earlier, later in pairwise(found.switches))
+    assert sum(found.missed) <= sum(trace.missed(1)) + 2 * len(found.switches)
+    assert all(later - earlier >= POLICY.dwell_s for earlier, later in pairwise(seconds(trace, found)))
     assert len(found.switches) <= 6
 
 
-def test_it_returns_in_every_calm(trace: Trace) -> None:
-    found = replay(trace, POLICY)
-    first, hog, second, half, _ = trace.ends
+def test_it_returns_in_every_calm(trace: Trace, found: Replayed) -> None:
+    first, hog, second, half, _ = (each.end for each in trace.phases)
     assert set(found.levels[: first - 1]) == {0}
     assert set(found.levels[first + 100 : hog]) == {1}
     assert found.levels[second - 2] == 0
