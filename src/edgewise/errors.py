@@ -21,12 +21,13 @@
     |   +-- UnsafeModelError         it names data outside its folder
     |   +-- CustomOperatorError      it needs operators of a library, and none is ever loaded
     |   +-- OutOfMemoryError         an execution needs more memory than there is
+    |   +-- HungError                it hung in the agent's own process, which ended for it
     +-- WorkerError              a helper process died or hung (exit 1)
     +-- InstallError             a bundle did not pass what this device asks of it; the one before runs (exit 1)
     |   +-- GoldenError              other outputs than when it was sealed
     |   +-- OverBudgetError          slower here than its budget
     |   +-- QuotaError               larger than the device's quota
-    |   +-- GivenUpError             it crashed at every start
+    |   +-- GivenUpError             it crashed or hung again and again
     |   +-- SlotError                a slot's files or the state cannot be used
     +-- AgentError               the agent of a device: not enrolled, enrolled already, running or not (exit 1)
     +-- MissingSignaturesError   a change of the repository is staged until others sign it (exit 1)
@@ -176,6 +177,10 @@ class OutOfMemoryError(ExecutionError):
     """A runtime did not get the memory that loading or an execution needs."""
 
 
+class HungError(ExecutionError):
+    """A model hung inside one operator, and the agent that it ran in ended itself for it."""
+
+
 class WorkerError(EdgewiseError):
     """A helper process died, hung or passed its memory limit."""
 
@@ -197,7 +202,7 @@ class QuotaError(InstallError):
 
 
 class GivenUpError(InstallError):
-    """A bundle that crashed at every start is asked for again."""
+    """A bundle that crashed or hung here again and again is asked for again."""
 
 
 class SlotError(InstallError):

@@ -29,6 +29,9 @@ class BoundSession:
         """Load and bind. Raises ExecutionError where the model is refused, ModelError where a size is missing."""
         loaded = OnnxRuntime().load(model, threads=threads)
         self._native = loaded.native
+        self.executing = 0
+        """The number of the execution that is under way; 0 while there is none."""
+        self._executions = 0
         self._state = tuple(state)
         self._specs = {each.name: _settled(each, shapes) for each in loaded.inputs}
         self._output_specs = _resolved(loaded, self._specs)
@@ -135,6 +138,11 @@ class BoundSession:
         self._options.terminate = False
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether it was told to end and that was not taken back."""
+        return bool(self._options.terminate)
+
+    @property
     def is_stateful(self) -> bool:
         """Whether an output depends on the runs before."""
         return bool(self._state)
@@ -182,10 +190,14 @@ class BoundSession:
         """Return outputs by name, and what the states that grow go on with."""
         for name in self._open_outputs:  # else the runtime would write where the run before has written
             self._binding.bind_output(name, "cpu")
+        self._executions += 1
+        self.executing = self._executions
         try:
             self._native.run_with_iobinding(self._binding, self._options)
         except REFUSALS as error:
             raise named(error)(f"ONNX Runtime could not run the model: {reason(error)}") from error
+        finally:
+            self.executing = 0
         if not self._open_outputs:
             return self._views, {}
         values = dict(zip(self._output_names, self._binding.get_outputs(), strict=True))

@@ -179,6 +179,15 @@ class Slots:
         if state.starts:
             self._write(msgspec.structs.replace(state, starts=0))
 
+    def blame(self, sha256: str) -> None:
+        """Let the next `boot` go back, as after MOST_STARTS starts, where this bundle runs and one was before it.
+
+        Raises OutputError.
+        """
+        state = self.state()
+        if state.running is not None and state.running.sha256 == sha256 and state.previous is not None:
+            self._write(msgspec.structs.replace(state, starts=MOST_STARTS))
+
     def drop(self) -> None:
         """Forget what runs, because its files are damaged: the next update installs it anew. Raises OutputError."""
         state = self.state()

@@ -133,7 +133,7 @@ class Updater:
         """Return a slot with the bundle, tried here."""
         if offer.image.sha256 in state.given_up:
             raise GivenUpError(
-                f"{offer.release.product} {offer.release.version} crashed here at every start",
+                f"{offer.release.product} {offer.release.version} crashed or hung here again and again",
                 required="another release",
                 next_step="roll out a corrected release; the device goes on with the one before",
             )

@@ -21,6 +21,7 @@ from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.enrolment import Enrolment, Identity, client, keep_labels
 from edgewise.device.agent.enrolment import load as load_enrolment
 from edgewise.device.agent.folder import AUDIT, SOCKET, alone
+from edgewise.device.agent.hangs import HangWatch
 from edgewise.device.agent.http_ import LocalServer
 from edgewise.device.agent.lab import Bench
 from edgewise.device.agent.polling import Installer, poll
@@ -91,6 +92,7 @@ class Agent:
         self._last_poll = before.last_poll if before else None
         self._last_success = before.last_success_unix_s if before else None
         self._last_refusal: Problem | None = before.last_refusal if before else None
+        self._hangs = HangWatch(folder, lambda: self._serving.model, most_s=settings.trial.timeout_s)
         self._started = int(time.time())
         self._recovered = ""
 
@@ -106,10 +108,13 @@ class Agent:
     def _boot(self) -> None:
         if ending.begun(self._folder):
             self._counts.crashed()
-        found = start(self._updater, self._installer, self._serving, self._counts, floor=self._floor())
+        hung = ending.take_hung(self._folder)
+        found = start(self._updater, self._installer, self._serving, self._counts, floor=self._floor(), hung=hung)
         for problem in found.problems:
             self._last_refusal = Problem.of(problem, int(time.time()))
             log.warning("refused", extra={"kind": self._last_refusal.kind, "reason": problem.found})
+        if hung is not None and self._audit is not None:
+            self._audit.tell(f"{hung.reason}; the agent ended itself")
         self._recovered = found.recovered
         if found.recovered and self._audit is not None:
             self._audit.tell("; ".join([*(each.found for each in found.problems[:1]), found.recovered]))
@@ -130,6 +135,7 @@ class Agent:
         )
         self._listen = server.listen
         self._reports.begin(self._serving.gather)
+        self._hangs.start()
         with server, contextlib.suppress(Stopped):
             log.info("serving", extra={"listen": str(server.listen), "device": self._identity.device})
             statuses.keep(self._folder, self.status())
@@ -191,6 +197,7 @@ class Agent:
 
     def stop(self) -> None:
         """Let what was begun end, note that it worked, and write the last status."""
+        self._hangs.close()
         self._serving.close(GRACE_S)
         if self._audit is not None:
             self._audit.close()

@@ -25,6 +25,7 @@ from edgewise.device.audit.log import AuditLog
 from edgewise.device.fallback.options import FallbackOptions
 from edgewise.device.isolated import IsolatedSession
 from edgewise.device.pipeline.answering import PipelineRuntime
+from edgewise.device.pipeline.opened import sessions_of
 from edgewise.device.runtime import NO_TIME, Answer, Runtime
 from edgewise.device.session import BoundSession
 from edgewise.device.slots import Slot
@@ -79,6 +80,13 @@ class Model:
     def stages(self) -> tuple[StageStatus, ...]:
         """Return what the stages say of themselves; none where it is one model."""
         return stages_of(self.runtime) if isinstance(self.runtime, PipelineRuntime) else ()
+
+    def sessions(self) -> list[BoundSession]:
+        """Return those whose executions are in this process, whoever runs them."""
+        runtime = self.runtime
+        if isinstance(runtime, PipelineRuntime):
+            return [session for each in runtime.stages for session in each.sessions()]
+        return [each for each in sessions_of(runtime) if not isinstance(each, IsolatedSession)]
 
     def restarts(self) -> int:
         """Return how often a worker process was started anew since the last call."""

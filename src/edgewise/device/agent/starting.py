@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from edgewise.device.agent.counts import Counts
+from edgewise.device.agent.ending import Hung
 from edgewise.device.agent.polling import Installer
 from edgewise.device.agent.serving import Serving
 from edgewise.device.slots import MOST_STARTS, Place, Slot, Slots, State
@@ -16,6 +17,7 @@ from edgewise.errors import (
     EdgewiseError,
     ExecutionError,
     GivenUpError,
+    HungError,
     InputError,
     InstallError,
     SlotError,
@@ -35,11 +37,20 @@ class Started(NamedTuple):
     recovered: str
 
 
-def start(updater: Updater, installer: Installer, serving: Serving, counts: Counts, *, floor: str) -> Started:
+def start(
+    updater: Updater,
+    installer: Installer,
+    serving: Serving,
+    counts: Counts,
+    *,
+    floor: str,
+    hung: Hung | None = None,
+) -> Started:
     """Let the confirmed bundle answer, or the one before, or a slot that is signed and passes its trial again.
 
-    Without a bundle that can run the agent goes on, and the next poll brings one. Raises OutputError, and
-    ConfigError where the declared fallback does not fit the model.
+    `hung` is why the process before this one ended itself; a bundle for which that was so too often in a row is left.
+    Without a bundle that can run the agent goes on, and the next poll brings one. Raises OutputError, and ConfigError
+    where the declared fallback does not fit the model.
     """
     problems: list[EdgewiseError] = []
     slots = updater.slots
@@ -48,11 +59,7 @@ def start(updater: Updater, installer: Installer, serving: Serving, counts: Coun
         counts.refused(error, release)
         problems.append(error)
 
-    try:
-        slots.state()
-    except SlotError as error:
-        note(error)
-        slots.set_aside()
+    _look_back(slots, hung, note)
     while slots.state().running is not None:
         before = slots.state()
         try:
@@ -112,11 +119,32 @@ def _recovered(updater: Updater, installer: Installer, serving: Serving, note: N
     return ""
 
 
+def _look_back(slots: Slots, hung: Hung | None, note: Note) -> None:
+    """Put a state out of the way that cannot be read; count against what runs that the last process ended for it."""
+    try:
+        slots.state()
+    except SlotError as error:
+        note(error, None)
+        slots.set_aside()
+    if hung is None:
+        return
+    ended = HungError(
+        f"{hung.reason}; the agent ended itself, {hung.in_a_row} in a row",
+        required="a model that answers",
+        next_step=f"after {MOST_STARTS} in a row the bundle before runs; with [worker] only the model would be ended",
+    )
+    note(ended, None)
+    if hung.in_a_row >= MOST_STARTS:
+        slots.blame(hung.sha256)
+
+
 def _why_left(slots: Slots, before: State, left: Slot, *, floor: str) -> EdgewiseError:
     """Return why the slot that ran before is not the one that was started."""
     name = f"{left.release.product} {left.release.version}"
     if before.starts >= MOST_STARTS:
-        return GivenUpError(f"{name} crashed here at every start", next_step="the bundle before it runs again")
+        return GivenUpError(
+            f"{name} crashed or hung here, {MOST_STARTS} times in a row", next_step="the bundle before it runs again"
+        )
     try:
         slots.check(left, floor=floor)
     except EdgewiseError as error:

@@ -21,6 +21,7 @@ from edgewise.device.pipeline.models import Arrays, runtime_stage, worker_stage
 from edgewise.device.pipeline.pipeline import Pipeline, Stage, Ticket
 from edgewise.device.pipeline.policy import block, latest, reject
 from edgewise.device.runtime import Runtime
+from edgewise.device.session import BoundSession
 from edgewise.device.worker import Limits, Worker
 from edgewise.errors import BundleError
 from edgewise.runtimes.base import Array
@@ -71,6 +72,10 @@ class OpenStage:
     def place(self) -> Place:
         """Where it runs."""
         return Place.WORKER if isinstance(self.opened, Worker) else Place.HERE
+
+    def sessions(self) -> list[BoundSession]:
+        """Return those that execute in this process."""
+        return [] if isinstance(self.opened, Worker) else sessions_of(self.opened)
 
     @property
     def restarts(self) -> int:
@@ -184,6 +189,11 @@ class BundlePipeline:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close it."""
         self.close()
+
+
+def sessions_of(runtime: Runtime | AdaptiveRuntime) -> list[BoundSession]:
+    """Return the sessions that a runtime executes with."""
+    return [runtime.session] if isinstance(runtime, Runtime) else [each.session for each in runtime.members]
 
 
 def _opened(stage: ModelStage, folder: Path, *, governed: bool) -> Runtime | AdaptiveRuntime:
