@@ -2,13 +2,16 @@
 
     slots/a/, slots/b/   `bundle.edgewise` as it was signed, and `files/`, what it holds
     state.json           what was confirmed, and with which digests; replaced by one rename
+    state.newest         the number of the last one that was written
 
 A bundle is written to the place that is not running and counts from the rename of `state.json` on. Whatever stops
-the device before that, the next start finds the state of before; a half-written place is written anew.
+the device before that, the next start finds the state of before; a half-written place is written anew. A state with a
+lower number than the last one is an old copy, put back from a backup or by a disk that lost a rename: not believed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -27,7 +30,7 @@ STATE_VERSION = 1
 MOST_STARTS = 3
 """Starts in a row that may end before `healthy`; after so many the device goes back."""
 MOST_GIVEN_UP = 16
-BUNDLE, FILES, STATE = "bundle.edgewise", "files", "state.json"
+BUNDLE, FILES, STATE, NEWEST = "bundle.edgewise", "files", "state.json", "state.newest"
 _CHUNK = 1 << 20
 
 
@@ -54,6 +57,8 @@ class State(Value, kw_only=True):
     """
 
     format_version: int = STATE_VERSION
+    sequence: int = 0
+    """Counts what was written."""
     running: Slot | None = None
     previous: Slot | None = None
     shadow: Slot | None = None
@@ -70,10 +75,11 @@ class Slots:
         self._folder = folder
 
     def state(self) -> State:
-        """Return what was confirmed. Raises SlotError where the file is there and cannot be read."""
+        """Return what was confirmed. Raises SlotError where the file is there and cannot be read, or is an old copy."""
         path = self._folder / STATE
+        newest = self._newest()  # before the state itself, which another thread may replace
         try:
-            return msgspec.json.decode(path.read_bytes(), type=State)
+            state = msgspec.json.decode(path.read_bytes(), type=State)
         except FileNotFoundError:
             return State()
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -82,6 +88,13 @@ class Slots:
                 required="the state as this version writes it",
                 next_step="none: slots with signed bundles are tried again, else the next update installs one",
             ) from error
+        if state.sequence < newest:
+            raise SlotError(
+                f"{path} is an old copy, number {state.sequence}",
+                required=f"the last one that was written here, number {newest}",
+                next_step="none: slots with signed bundles are tried again, else the next update installs one",
+            )
+        return state
 
     def path(self, slot: Slot) -> Path:
         """Return the folder with a slot's files."""
@@ -221,7 +234,16 @@ class Slots:
     def _write(self, state: State) -> None:
         from edgewise.device.trust.writing import write_whole  # noqa: PLC0415 - keep the import of slots light
 
-        write_whole(self._folder / STATE, msgspec.json.encode(state))
+        sequence = max(state.sequence, self._newest()) + 1
+        write_whole(self._folder / STATE, msgspec.json.encode(msgspec.structs.replace(state, sequence=sequence)))
+        with contextlib.suppress(OutputError):  # it counts already; without its number an old copy is not told from it
+            write_whole(self._folder / NEWEST, str(sequence).encode())
+
+    def _newest(self) -> int:
+        """Return the number of the last state that was written; 0 where that is not known."""
+        with contextlib.suppress(OSError, ValueError):
+            return int((self._folder / NEWEST).read_text("ascii"))
+        return 0
 
 
 def _started(state: State, slot: Slot, *, loops: bool) -> State:

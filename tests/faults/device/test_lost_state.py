@@ -11,6 +11,7 @@ import pytest
 from edgewise.contracts.policy import Image
 from edgewise.device.audit.reading import read_audit
 from edgewise.device.slots import Slots
+from edgewise.errors import SlotError
 from tests.faults.device.agents import enrol, publish, started
 from tests.faults.device.bundles import sample
 from tests.faults.trust.fleet import PRODUCT, Fleet, served
@@ -117,14 +118,30 @@ def test_the_security_floor_and_the_signatures_hold_without_a_state(tmp_path: Pa
     assert device.answers()[0] == "1.3.0"
 
 
-def test_an_older_copy_of_the_state_runs_nothing_that_is_not_signed_here(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copy", [0, 1], ids=["of a bundle that is gone", "of a bundle that is whole"])
+def test_an_older_copy_of_the_state_does_not_bring_its_bundle_back(tmp_path: Path, copy: int) -> None:
     device = Offline(tmp_path, "1.2.0", "1.3.0", "1.4.0")
-    device.state.write_bytes(device.states[0])  # it names 1.2.0, whose place holds 1.4.0 now
+    device.state.write_bytes(device.states[copy])
     release, why, refusals = device.answers()
     assert (release, refusals) == ("1.4.0", ["SlotError"])
     assert "signed metadata" in why
-    device.state.write_bytes(device.states[1])  # it names 1.3.0, which is whole
-    assert device.answers() == ("1.3.0", "", [])
+    assert device.answers() == ("1.4.0", "", [])  # what is written from then on is the newest
+
+
+def test_an_older_copy_is_told_by_its_number_alone(tmp_path: Path) -> None:
+    device = Offline(tmp_path, "1.2.0", "1.3.0")
+    newest = device.folder / "state.newest"
+    number = int(newest.read_text())
+    assert msgspec.json.decode(device.state.read_bytes())["sequence"] == number
+    newest.write_text(str(number + 1))
+    with pytest.raises(SlotError, match="old copy"):
+        Slots(device.folder).state()
+    for unknown in (b"", b"x", b"\xff", b"9" * 5000):  # then the state is all there is
+        newest.write_bytes(unknown)
+        assert Slots(device.folder).state().sequence == number
+    newest.unlink()
+    newest.mkdir()
+    assert device.answers()[0] == "1.3.0"  # the number cannot be written: it is no condition
 
 
 def test_a_slot_that_fails_its_trial_or_was_given_up_is_not_recovered(
