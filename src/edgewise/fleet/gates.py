@@ -21,8 +21,9 @@ import numpy as np
 
 from edgewise.contracts.rollout import Answer, Decision, GateFigure, GatePolicy, MetricGate, RateGate, Stage
 from edgewise.fleet.evidence import BoolArray, Table
+from edgewise.numerics.device_assignments import p_assigned
 from edgewise.numerics.device_effects import Spread, effect, spread
-from edgewise.numerics.device_rates import difference_bounds, least_p, p_more, shares
+from edgewise.numerics.device_rates import difference_bounds, shares
 from edgewise.numerics.sequential import holm, nominal_levels
 from edgewise.numerics.tails import fisher_more
 
@@ -158,7 +159,7 @@ def _rate_figure(gate: RateGate, group: _Group, found: Table) -> GateFigure:
             effect=ours.rate - theirs.rate,
             low=low,
             high=high,
-            p_harm=max(p_more(ours, theirs), least_p(figure.canaries, figure.controls)),
+            p_harm=p_assigned(events[usable], trials[usable], found.canary[usable], found.of[usable], gate.margin),
             within=not reason and high <= gate.margin,
             reason=reason,
         )

@@ -2,7 +2,8 @@
 
 Events come in clusters: a broken device has a hundred crashes, and says as much as one. Counts are therefore divided by
 their design effect, how much more they vary between devices than a Poisson count would (Rao and Scott, Biometrics 48,
-1992, 577-585, section 3), and exact tests are made on these effective counts.
+1992, 577-585, section 3), and exact bounds are made of these effective counts. Whether canaries are worse than controls
+is told without them, in `device_assignments`.
 """
 
 from __future__ import annotations
@@ -66,27 +67,6 @@ def shares(
         Share(events=float(events.sum()) / divisor, trials=float(trials.sum()) / divisor),
         Share(events=float(controls_events.sum()) / divisor, trials=float(controls_trials.sum()) / divisor),
     )
-
-
-def p_more(canaries: Share, controls: Share) -> float:
-    """Return the exact one-sided p-value against "no more events per trial among the canaries".
-
-    Given all events, each fell among the canaries with their share of the trials (Przyborowski and Wilenski,
-    Biometrika 31, 1940, 313-323).
-    """
-    trials = canaries.trials + controls.trials
-    if not trials:
-        return 1.0
-    return binomial_at_least(canaries.events, canaries.events + controls.events, canaries.trials / trials)
-
-
-def least_p(canaries: int, controls: int) -> float:
-    """Return the smallest p-value that assigning devices at random can give: 1 over the number of assignments.
-
-    However many events a single broken device has, it is a canary by chance one time in as many as there are devices
-    (Fisher, The Design of Experiments, 1935, chapter 2). Counts of one or two devices follow no law that tells more.
-    """
-    return 1 / math.comb(canaries + controls, canaries)
 
 
 def difference_bounds(canaries: Share, controls: Share, level: float) -> tuple[float, float]:
