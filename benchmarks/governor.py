@@ -7,7 +7,8 @@
 
 A child process on one core runs frames at a fixed rate, each with a deadline of one period: with the wanted variant
 alone, with the lowest that joined alone, then with the governor. Each time the same happens to it: calm; on every core
-a process that only counts; calm; its core taken for half of each turn of 4 ms (`pressure.py`); calm.
+a process that only counts; calm; its core taken for 2.4 of every 4 ms (`pressure.py`); calm. All of them go before
+other work of the machine where that is allowed, which leaves less of it in the figures.
 
 What happens live is never quite the same three times. So the two fixed streams are also a trace, over which the
 governor's own code is replayed: the same frames, with and without it, and the same figures every time.
@@ -33,7 +34,6 @@ from edgewise.device.governor.joining import Joined
 from edgewise.device.governor.policy import GovernorPolicy
 from edgewise.device.governor.replay import Frame, Phase, Trace, parse, replay
 from edgewise.device.governor.sensors import Sensors
-from edgewise.forge.verify.streams.conditions import contention
 
 PHASES = (("calm", 8.0), ("hog", 25.0), ("calm", 20.0), ("duty", 25.0), ("calm", 20.0))
 CORE = max(os.sched_getaffinity(0))
@@ -54,6 +54,7 @@ class Stream(NamedTuple):
 def child(folder: Path, wanted: str, mode: str, use: float) -> None:
     """Say who joined, wait for a line, run the stream, write what happened as JSON."""
     os.sched_setaffinity(0, {CORE})
+    pressure.go_first()
     policy = GovernorPolicy()
     runtime = AdaptiveRuntime.open(folder, wanted=wanted, policy=policy)
     levels = runtime.joined.levels
@@ -64,7 +65,6 @@ def child(folder: Path, wanted: str, mode: str, use: float) -> None:
     period_ms = levels[0].latency_ms / use
     told = {"levels": [[each.variant, each.latency_ms, each.memory_mib] for each in levels], "period_ms": period_ms}
     told["declined"] = [list(each) for each in runtime.joined.declined]
-    told["missing"] = list(runtime.sensed.missing)
     print(json.dumps(told), flush=True)
     given = json.loads(sys.stdin.readline())  # all three run at one rate
     period_ns = int((given["period_ms"] or period_ms) * 1e6)
@@ -85,6 +85,7 @@ def child(folder: Path, wanted: str, mode: str, use: float) -> None:
         missed[frame] = outcome.kind not in LOCAL or (outcome.slack_ms or 0.0) < 0
         loads[frame] = -1 if runtime.sensed.load is None else runtime.sensed.load
     done = {"missed": missed.tolist(), "taken_ms": taken_ms.round(3).tolist(), "variants": variants}
+    done["missing"] = list(runtime.sensed.missing)
     done |= {"loads": loads.round(2).tolist(), "switches": [list(each) for each in runtime.switches]}
     print(json.dumps(done | {"begin_s": begin / 1e9, "period_ms": period_ns / 1e6}), flush=True)
 
@@ -93,14 +94,19 @@ def run(given: argparse.Namespace, mode: str, period_ms: float | None) -> dict[s
     """Return what happened to one stream, with who joined and how long the core was taken."""
     command = [sys.executable, __file__, str(given.folder), "--wanted", given.wanted, "--use", str(given.use)]
     process = subprocess.Popen(
-        [*command, "--child", mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        [*command, "--child", mode],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+        start_new_session=True,
     )
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("no pipes")
     told: dict[str, Any] = json.loads(process.stdout.readline()) | {"held": []}
     process.stdin.write(json.dumps({"period_ms": period_ms}) + "\n")
     imposed: dict[str, AbstractContextManager[None]] = {
-        "hog": contention([]),
+        "hog": pressure.hogs(),
         "duty": pressure.duty_cycled(CORE, given.turn_ms, given.taken, told["held"]),
     }
     end = time.monotonic()
@@ -204,9 +210,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--wanted", help="the variant that answers while nothing presses")
-    parser.add_argument("--use", type=float, default=0.5, help="share of a period that the wanted variant takes alone")
+    parser.add_argument("--use", type=float, default=0.4, help="share of a period that the wanted variant takes alone")
     parser.add_argument("--turn-ms", type=float, default=4.0, help="of the duty-cycled core")
-    parser.add_argument("--taken", type=float, default=0.5, help="share of a turn in which others have the core")
+    parser.add_argument("--taken", type=float, default=0.6, help="share of a turn in which others have the core")
     parser.add_argument("--record", type=Path, help="keep the trace")
     parser.add_argument("--replay", type=Path, help="run nothing")
     parser.add_argument("--child", help=argparse.SUPPRESS)

@@ -1,10 +1,11 @@
-"""A duty-cycled core: a process before which no ordinary one runs takes a fixed share of every turn.
+"""What presses a process: others that only count, and a duty-cycled core.
 
-    python benchmarks/pressure.py CORE --turn-ms 4 --taken 0.5     (until a line is written to it)
+    python benchmarks/pressure.py CORE --turn-ms 4 --taken 0.6     (until a line is written to it)
 
-It is in the real-time class SCHED_FIFO (sched(7)), pinned to the core, and wakes by the clock, so that the turns are
-those that were asked for; it says afterwards how long it really held the core, by its own clock readings. Needs the
-right to that class (root, or `ulimit -r`).
+The second is a process before which no ordinary one runs, and that takes a fixed share of every turn. It is in the
+real-time class SCHED_FIFO (sched(7)), pinned to the core, and wakes by the clock, so that the turns are those that were
+asked for; it says afterwards how long it really held the core, by its own clock readings. Needs the right to that class
+(root, or `ulimit -r`).
 """
 
 import argparse
@@ -15,11 +16,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+FIRST = -20
+"""Niceness."""
 AWAY_NS = 100_000
 """Between two readings of the clock in a loop that does nothing else: longer means that something else ran."""
 
@@ -27,10 +31,15 @@ AWAY_NS = 100_000
 def main() -> None:
     """Take the core, in turns, until told to end; then print what was."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("core", type=int)
-    parser.add_argument("--turn-ms", type=float, required=True)
-    parser.add_argument("--taken", type=float, required=True, help="share of a turn")
+    parser.add_argument("core", type=int, nargs="?", default=0)
+    parser.add_argument("--turn-ms", type=float, default=4.0)
+    parser.add_argument("--taken", type=float, default=0.6, help="share of a turn")
+    parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.count:
+        go_first()
+        while True:
+            pass
     os.sched_setaffinity(0, {given.core})
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -80,6 +89,30 @@ def duty_cycled(core: int, turn_ms: float, taken: float, told: list[dict[str, An
             hog.stdin.write("\n")
             hog.stdin.flush()
             told.append(json.loads(hog.stdout.readline()))
+
+
+def go_first() -> None:
+    """Leave other work of this machine what this process leaves, where that is allowed; call it in its own session.
+
+    Those that are measured and those that press them do so alike, so that between them nothing changes. A session
+    has a weight of its own (autogroup, sched(7)).
+    """
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, FIRST)
+        Path("/proc/self/autogroup").write_text(str(FIRST))
+
+
+@contextmanager
+def hogs() -> Iterator[None]:
+    """Keep every core that this process may use busy with a process that only counts."""
+    command = [sys.executable, __file__, "--count"]
+    started = [subprocess.Popen(command, start_new_session=True) for _ in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for each in started:
+            each.kill()
+            each.wait()
 
 
 def show(told: dict[str, Any]) -> str:
