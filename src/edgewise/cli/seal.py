@@ -166,9 +166,15 @@ def _join(
         stderr_console().print(
             f"warning: no golden input comes to the stage {each}: a device checks it by itself only", soft_wrap=True
         )
+    for limit in () if made.evidence is None else made.evidence.verdicts:
+        if limit.verdict is not Verdict.PASS:
+            found = "not known" if limit.found is None else f"{limit.found:.4g}"
+            text = f"{limit.limit} of the whole is {found}, at most {limit.required:g} is asked for"
+            stderr_console().print(f"warning: {text}; it is sealed all the same", soft_wrap=True)
     key_id = signers[0].public_key.keyid
     if json:
-        print_document({"bundle": str(output), "digest": made.digest, "key_id": key_id, "manifest": made.manifest})
+        document = {"bundle": str(output), "digest": made.digest, "key_id": key_id, "manifest": made.manifest}
+        print_document(document | {"evidence": made.evidence})
         return 0
     stages = ", ".join(each.name for each in made.manifest.pipeline.stages)
     for word, text in (("bundle", str(output)), ("sha256", made.digest), ("key id", key_id), ("stages", stages)):

@@ -10,9 +10,10 @@ from edgewise.bundle.stages import variant_of
 from edgewise.contracts.manifest import Manifest
 from edgewise.contracts.pipeline import ModelStage, PipelineManifest
 from edgewise.forge.seal.bom import document
+from edgewise.forge.seal.joined_accuracy import WholeEvidence
 
 
-def card(manifest: PipelineManifest, stages: Mapping[str, Manifest]) -> bytes:
+def card(manifest: PipelineManifest, stages: Mapping[str, Manifest], evidence: WholeEvidence | None) -> bytes:
     """Return the model card: what the stages are and how they are joined. Markdown."""
     pipeline = manifest.pipeline
     brought, made = (", ".join(each.name for each in ports) for ports in (manifest.inputs, manifest.outputs))
@@ -29,10 +30,28 @@ def card(manifest: PipelineManifest, stages: Mapping[str, Manifest]) -> bytes:
         "",
         f"Each stage has a card of its own, `STAGE/{CARD}`.",
         "",
-        "Accuracy was judged stage by stage: nothing here says how often the pipeline as a whole is right.",
+        *_accuracy(evidence),
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _accuracy(evidence: WholeEvidence | None) -> list[str]:
+    if evidence is None:
+        return ["Accuracy was judged stage by stage: nothing here says how often the pipeline as a whole is right."]
+    low, high = evidence.flip_interval.low, evidence.flip_interval.high
+    text = (
+        f"On {evidence.items} items `{evidence.output}` decides otherwise than with every stage's fallback "
+        f"{evidence.flips} times: {evidence.flip_rate:.2%} ({low:.2%} to {high:.2%}); {evidence.gated_otherwise} times "
+        "because a gate goes the other way."
+    )
+    found = [text]
+    if evidence.score is not None and evidence.fallback_score is not None:
+        found += [
+            "",
+            f"It is right for {evidence.score:.2%} of them; with the fallbacks {evidence.fallback_score:.2%}.",
+        ]
+    return [*found, *(f"- {each.limit}: {each.verdict}, at most {each.required:g}" for each in evidence.verdicts)]
 
 
 def _row(stage: ModelStage, its: Manifest) -> str:

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from edgewise.bundle.stages import Values, begun, variant_of, walked
+from edgewise.bundle.stages import Values
 from edgewise.bundle.tensors import Array, place_arrays, read_tensor
 from edgewise.bundle.write import Source
 from edgewise.contracts.manifest import Golden, GoldenOutput, GoldenOutputs, Manifest
-from edgewise.contracts.pipeline import Description, ModelStage
+from edgewise.contracts.pipeline import Description
 from edgewise.errors import DataError
+from edgewise.forge.seal.chain import Chain
 from edgewise.forge.seal.golden import INPUTS, tolerance_of
-from edgewise.runtimes import runtime
-from edgewise.runtimes.base import Session
 
 OUTPUTS = "golden/outputs.bin"
 
@@ -33,34 +32,6 @@ class JoinedGolden(msgspec.Struct, frozen=True, kw_only=True):
     unreached: tuple[str, ...]
 
 
-class _Chain:
-    """Every stage's model, run one after the other; all states are zeros before each item."""
-
-    def __init__(
-        self, description: Description, manifests: Mapping[str, Manifest], folder: Path, *, optimise: bool
-    ) -> None:
-        self._description = description
-        self._sessions: dict[str, tuple[Session, dict[str, Array]]] = {}
-        for stage in description.stages:
-            manifest = manifests[stage.name]
-            variant = variant_of(stage, manifest)
-            model = folder / stage.name / variant.model
-            session = runtime(variant.runtime).load(model, threads=variant.threads, optimise=optimise)
-            self._sessions[stage.name] = session, begun(manifest, variant, stage.state)
-        self.reached: set[str] = set()
-        """Stages that the last item came to."""
-
-    def __call__(self, item: Values) -> dict[str, Array]:
-        self.reached = set()
-        return walked(self._description, item, self._run)
-
-    def _run(self, stage: ModelStage, feeds: Values) -> Values:
-        self.reached.add(stage.name)
-        session, states = self._sessions[stage.name]
-        outputs = session.run({**feeds, **states})
-        return {each.name: array for each, array in zip(session.outputs, outputs, strict=True)}
-
-
 def golden_of(description: Description, manifests: Mapping[str, Manifest], folder: Path) -> JoinedGolden:
     """Run the pipeline on the golden inputs of its stages, which lie below `folder` by their names.
 
@@ -68,8 +39,8 @@ def golden_of(description: Description, manifests: Mapping[str, Manifest], folde
     none is left, ExecutionError.
     """
     items = _items(description, manifests, folder)
-    chain = _Chain(description, manifests, folder, optimise=True)
-    plain = _Chain(description, manifests, folder, optimise=False)
+    chain = Chain(description, manifests, folder)
+    plain = Chain(description, manifests, folder, optimise=False)
     kept: list[tuple[Values, dict[str, Array], dict[str, Array]]] = []
     reached: set[str] = set()
     for item in items:

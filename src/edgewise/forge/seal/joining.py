@@ -13,7 +13,7 @@ from securesystemslib.signer import Key, Signer
 
 from edgewise import __version__
 from edgewise.bundle.model_signature import key_digest, make_model_signature
-from edgewise.bundle.names import BOM, CARD, MANIFEST, MODEL_SIGNATURE
+from edgewise.bundle.names import BOM, CARD, EVIDENCE, MANIFEST, MODEL_SIGNATURE
 from edgewise.bundle.read import Bundle
 from edgewise.bundle.stage_rules import check_pipeline, ports_of
 from edgewise.bundle.write import Source, encode_manifest, sealed_file, write_bundle
@@ -31,6 +31,7 @@ from edgewise.contracts.pipeline import (
     Place,
 )
 from edgewise.errors import ConfigError
+from edgewise.forge.seal.joined_accuracy import DataSection, WholeEvidence, check_budget, measure
 from edgewise.forge.seal.joined_documents import bom, card
 from edgewise.forge.seal.joined_golden import golden_of
 from edgewise.forge.seal.sealing import Label
@@ -55,6 +56,7 @@ class PipelineFile(Value, kw_only=True):
     deadline_ms: float
     outputs: tuple[str, ...] = ()
     budget: Budget = Budget()
+    data: DataSection | None = None
     stages: dict[str, StageSection]
 
 
@@ -64,6 +66,8 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
     manifest: PipelineManifest
     digest: str
     unreached: tuple[str, ...]
+    evidence: WholeEvidence | None
+    """Of the whole; None without items."""
 
 
 def read_pipeline(path: Path) -> PipelineFile:
@@ -91,6 +95,7 @@ def join(
     nothing is written.
     """
     asked = read_pipeline(path)
+    check_budget(asked.budget, has_data=asked.data is not None)
     keys = (signer.public_key, *trusted)
     with tempfile.TemporaryDirectory(prefix="edgewise-join-") as work:
         folder = Path(work)
@@ -109,6 +114,12 @@ def join(
         inputs, outputs = ports_of(description, manifests)
         golden = golden_of(description, manifests, folder)
         files |= golden.files
+        evidence = None
+        if asked.data is not None:
+            evidence = measure(
+                asked.data, path.parent, description, manifests, inputs=inputs, budget=asked.budget, stages=folder
+            )
+            files[EVIDENCE] = msgspec.json.format(msgspec.json.encode(evidence))
         manifest = PipelineManifest(
             product=label.product,
             version=label.version,
@@ -123,7 +134,7 @@ def join(
             model_signature_key=None if model_signer is None else key_digest(model_signer.public_key),
             files=tuple(sealed_file(name, source) for name, source in sorted(files.items())),
         )
-        files |= {BOM: bom(manifest, manifests), CARD: card(manifest, manifests)}
+        files |= {BOM: bom(manifest, manifests), CARD: card(manifest, manifests, evidence)}
         listed = tuple(sealed_file(name, source) for name, source in sorted(files.items()))
         manifest = msgspec.structs.replace(manifest, files=listed)
         files[MANIFEST] = encoded = encode_manifest(manifest)
@@ -133,7 +144,7 @@ def join(
             files[MODEL_SIGNATURE] = make_model_signature(model_signer, name=name, digests=digests)
         check_pipeline(manifest, manifests, {name: sealed_file(name, source).size for name, source in files.items()})
         digest = write_bundle(output, files, signer=signer)
-    return Joined(manifest=manifest, digest=digest, unreached=golden.unreached)
+    return Joined(manifest=manifest, digest=digest, unreached=golden.unreached, evidence=evidence)
 
 
 def _check_name(name: str) -> None:
