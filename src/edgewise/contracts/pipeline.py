@@ -115,8 +115,11 @@ class Description(Value, kw_only=True):
             yield "no outputs, or one twice"
 
     def item_values(self) -> tuple[str, ...]:
-        """Return the names of what an item brings, in the order in which stages name them."""
-        named = (source for each in self.stages for source in each.inputs.values() if "." not in source)
+        """Return the names of what an item brings: by stages, then by the names of their inputs.
+
+        Not in the order of `inputs`: a manifest does not keep it.
+        """
+        named = (source for each in self.stages for _, source in sorted(each.inputs.items()) if "." not in source)
         return tuple(dict.fromkeys(named))
 
 

@@ -64,6 +64,15 @@ def test_several_bundles_become_one_that_verifies(voice: Path) -> None:
         assert b"| head | head 1.0.0 |" in found.read("card.md", most=1 << 20)
 
 
+def test_an_item_of_several_values_is_read_as_it_was_sealed(tmp_path: Path) -> None:
+    """A manifest sorts its keys: what is given first in the description is not what is read first."""
+    change = ('{ x = "sound" }\nstate = { h_in = "h_out" }', '{ x = "sound", h_in = "before" }')
+    path, made = joined(tmp_path, changes=change)
+    with Bundle.open(path) as found:
+        assert found.sealed == made.manifest
+        assert [each.name for each in found.sealed.inputs] == ["before", "sound"]
+
+
 def test_a_server_takes_it_as_any_other(voice: Path) -> None:
     found = publish.check(voice, [KEY])
     assert (found.product, found.version, sorted(found.shown)) == ("kws", "1.0.0", ["bom.cdx.json", "card.md"])
