@@ -6,6 +6,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from edgewise.contracts.telemetry import SHADOW_COMPARED, SHADOW_DISAGREED
 from edgewise.device.agent.running import Agent
 from edgewise.device.agent.settings import Settings
@@ -13,13 +16,16 @@ from tests.faults.device.agents import enrol, publish, started
 from tests.faults.device.bundles import content, sample
 from tests.faults.trust.fleet import PRODUCT, Fleet, served
 from tests.unit.bundle.bundles import archive
+from tests.unit.bundle.staged import LOUD, QUIET, joined
+
+STATELESS = ('{ x = "sound" }\nstate = { h_in = "h_out" }', '{ x = "sound", h_in = "before" }')
 
 
-def scored(agent: Agent, wait_s: float = 30) -> dict[str, int]:
+def scored(agent: Agent, inputs: dict[str, np.ndarray] | None = None, wait_s: float = 30) -> dict[str, int]:
     """Ask until the shadow has compared something; return what was counted."""
     until, found = time.monotonic() + wait_s, Counter[str]()
     while not found.get(SHADOW_COMPARED) and time.monotonic() < until:
-        assert agent._serving.infer({"x": sample()}).outcome.kind == "local"
+        assert agent._serving.infer(inputs or {"x": sample()}).outcome.kind == "local"
         time.sleep(0.01)
         agent._serving.measure()
         for each in agent._reports.collector.drain():
@@ -65,3 +71,38 @@ def test_a_shadow_that_is_called_off_leaves_the_old_one_serving(tmp_path: Path) 
             fleet.direct(old)
             assert agent.poll().result == "up to date"
             assert (agent.status().release, agent.status().shadow) == ("1.2.0", None)
+
+
+@pytest.mark.parametrize(
+    ("factor", "sound", "differs"),
+    [(1.0, LOUD, False), (-1.0, LOUD, True), (-1.0, QUIET, False)],
+    ids=["the same", "another class", "kept out by both"],
+)
+def test_a_pipeline_without_states_is_scored(factor: float, sound: np.ndarray, differs: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a parameter
+    fleet = Fleet(tmp_path)
+    with served(fleet.store) as url:
+        old = publish(fleet, "1.0.0", joined(tmp_path / "a", changes=STATELESS)[0].read_bytes())
+        fleet.direct(old)
+        with started(enrol(fleet, url), Settings(shadow_share=1.0)) as agent:
+            assert agent.poll().result == "updated"
+            data = joined(tmp_path / "b", "1.1.0", factor=factor, changes=STATELESS)[0].read_bytes()
+            fleet.direct(old, offered=publish(fleet, "1.1.0", data), salt="salt", share=1.0, shadow=True)
+            assert agent.poll().result == "up to date"
+            assert agent.status().shadow == "1.1.0"
+            counters = scored(agent, {"sound": sound, "before": np.zeros((1, 4), np.float32)})
+            assert counters[SHADOW_COMPARED] > 0
+            assert counters[SHADOW_DISAGREED] == (counters[SHADOW_COMPARED] if differs else 0)
+
+
+def test_a_pipeline_with_states_is_kept_and_not_scored(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    with served(fleet.store) as url:
+        old = publish(fleet, "1.0.0", joined(tmp_path / "a")[0].read_bytes())
+        fleet.direct(old)
+        with started(enrol(fleet, url), Settings(shadow_share=1.0)) as agent:
+            agent.poll()
+            new = publish(fleet, "1.1.0", joined(tmp_path / "b", "1.1.0", factor=-1.0)[0].read_bytes())
+            fleet.direct(old, offered=new, salt="salt", share=1.0, shadow=True)
+            assert agent.poll().result == "up to date"
+            assert agent.status().shadow == "1.1.0"
+            assert SHADOW_COMPARED not in scored(agent, {"sound": LOUD}, wait_s=1.0)

@@ -18,7 +18,7 @@ from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.isolating import limits_of, open_isolated
 from edgewise.device.agent.measured import Measured
 from edgewise.device.agent.settings import WorkerOptions
-from edgewise.device.agent.shadow import Shadow
+from edgewise.device.agent.shadow import Shadow, scorer_of
 from edgewise.device.agent.status import StageStatus, stages_of
 from edgewise.device.agent.tensors import Specs
 from edgewise.device.audit.log import AuditLog
@@ -189,13 +189,12 @@ class Serving:
             before.close()
         if model is None:
             return
-        runtime = model.runtime
-        if isinstance(runtime, PipelineRuntime):
-            # Its states would miss most items, and it has no top class: it is there, and nothing is reported of it.
-            runtime.close()
+        scorer = scorer_of(model.runtime, None if self._model is None else self._model.runtime)
+        if scorer is None:  # it is there, and nothing is reported of it
+            model.runtime.close()
             self._unscored = model.slot
         else:
-            self._shadow = Shadow(model.slot, runtime, self._counts.count, share=share)
+            self._shadow = Shadow(model.slot, scorer, self._counts.count, share=share)
 
     def infer(self, inputs: Mapping[str, Array], *, until_s: float | None = None, begins: bool = False) -> Answer:
         """Answer once, with arrays of the caller's own. `until_s` is the deadline, on this object's clock.
@@ -217,6 +216,8 @@ class Serving:
             found = stages.infer(inputs, deadline_ms=self._left_ms(until_s), begins=begins)
         finally:
             stages.leave()
+        if (shadow := self._shadow) is not None and found.outcome.kind is OutcomeKind.LOCAL:
+            shadow.offer(inputs, found.outputs)
         if self._capturing is not None and found.outputs:
             with self._lock:
                 self._capturing.offer(inputs, None, {})

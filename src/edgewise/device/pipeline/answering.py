@@ -12,6 +12,7 @@ import numpy as np
 
 from edgewise.contracts.histogram import Histogram
 from edgewise.contracts.outcome import Outcome, OutcomeKind
+from edgewise.contracts.task import TaskKind
 from edgewise.contracts.telemetry import LATENCY_MS
 from edgewise.device.fallback.conservative import Conservative, fitted
 from edgewise.device.meter import LatencyMeter
@@ -86,6 +87,21 @@ class PipelineRuntime:
         """Type and shape of each value that an item brings, as the golden inputs have them."""
         (sample, *_) = self._opened.manifest.golden.samples
         return {each.name: (np.dtype(each.dtype.value), each.shape) for each in sample}
+
+    @property
+    def is_stateful(self) -> bool:
+        """Whether an answer depends on the items before."""
+        return any(each.described.state for each in self.stages)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the outputs that hold scores of classes: those of stages that classify, if they have several."""
+        kinds = {each.described.name: each.kind for each in self.stages}
+        return tuple(
+            each.name
+            for each in self._opened.manifest.outputs
+            if kinds[each.name.partition(".")[0]] == TaskKind.CLASSIFICATION and each.shape and each.shape[-1] != 1
+        )
 
     def enter(self) -> None:
         """Say that an `infer` follows, which a `close` shall wait for."""

@@ -15,6 +15,7 @@ from edgewise.bundle.names import MANIFEST
 from edgewise.bundle.read import decode_sealed
 from edgewise.bundle.stages import added, feeds_of
 from edgewise.contracts.histogram import Histogram
+from edgewise.contracts.manifest import Manifest
 from edgewise.contracts.pipeline import ModelStage, PipelineManifest, Place, mailbox_of
 from edgewise.device.meter import LatencyMeter
 from edgewise.device.pipeline.models import Arrays, runtime_stage, worker_stage
@@ -42,9 +43,11 @@ class Passing(NamedTuple):
 class OpenStage:
     """One stage, opened, and what it did since then."""
 
-    def __init__(self, described: ModelStage, opened: Runtime | AdaptiveRuntime | Worker) -> None:
+    def __init__(self, described: ModelStage, kind: str, opened: Runtime | AdaptiveRuntime | Worker) -> None:
         """Take its parts; see `BundlePipeline`."""
         self.described = described
+        self.kind = kind
+        """Of its bundle's task."""
         self.opened = opened
         self._variant = ""
         self._latency, self._lock = LatencyMeter(), threading.Lock()
@@ -151,18 +154,18 @@ class BundlePipeline:
         with contextlib.ExitStack() as opened:
             stages = []
             for each in sealed.pipeline.stages:
-                check_stage(each, folder / each.name)
+                kind = check_stage(each, folder / each.name).postprocessing.kind
                 full, size = mailbox_of(each.mailbox)
                 mailbox = _MAILBOXES[full](size)
                 if each.place is Place.WORKER or isolated:
                     worker = Worker(folder / each.name, variant=each.variant, state=each.state, limits=limits)
                     opened.enter_context(worker)
-                    found = OpenStage(each, worker)
+                    found = OpenStage(each, kind, worker)
                     bare = worker_stage(each.name, worker, mailbox, gap=each.gap)
                 else:
                     runtime = _opened(each, folder / each.name, governed=governed)
                     opened.callback(runtime.close)
-                    found = OpenStage(each, runtime)
+                    found = OpenStage(each, kind, runtime)
                     bare = runtime_stage(each.name, runtime, mailbox, gap=each.gap)
                 self.stages.append(found)
                 stages.append(found.joined(bare))
@@ -204,15 +207,20 @@ def _opened(stage: ModelStage, folder: Path, *, governed: bool) -> Runtime | Ada
     return AdaptiveRuntime.open(folder, wanted=stage.variant, state=stage.state)
 
 
-def check_stage(stage: ModelStage, folder: Path) -> None:
-    """Raise BundleError unless a folder holds the bundle that a stage names; its files were verified before."""
-    found = hashlib.sha256(_read(folder / MANIFEST)).hexdigest()
-    if found != stage.bundle:
+def check_stage(stage: ModelStage, folder: Path) -> Manifest:
+    """Return the manifest of the bundle in a stage's folder, whose files were verified.
+
+    Raises BundleError where it is not the one that the stage names.
+    """
+    data = _read(folder / MANIFEST)
+    found, manifest = hashlib.sha256(data).hexdigest(), decode_sealed(data)
+    if found != stage.bundle or isinstance(manifest, PipelineManifest):
         raise BundleError(
             f"stage {stage.name!r}: {folder} holds the bundle {found}",
             required=stage.bundle,
             next_step="extract the bundle again",
         )
+    return manifest
 
 
 def _read(path: Path) -> bytes:
