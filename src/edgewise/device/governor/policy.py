@@ -38,8 +38,12 @@ class GovernorPolicy(Value, kw_only=True):
     battery_fine: float = 0.3
     memory_low_mib: float = 64.0
     memory_fine_mib: float = 96.0
-    busy: float = 0.25
-    """Share of the time that this process waits for a processor: from here on no higher variant is tried."""
+    busy: float = 0.5
+    """Share of the time that this process waits for a processor: from here on no higher variant is tried.
+
+    At a half it waits as long as it runs. Below that lateness decides: on a machine with other work a process waits at
+    each wake-up, however short its items are.
+    """
     most_memory_mib: float | None = None
     """All sessions together may take so much; None takes what joins."""
 
