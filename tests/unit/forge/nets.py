@@ -230,3 +230,17 @@ def conv_chain(seed: int, length: int) -> onnx.ModelProto:
     # Now and then a tensor from the middle is an output too.
     outputs = ["y", str(random.choice(same_size))] if random.integers(2) else ["y"]
     return model_of(nodes, inputs={"x": [1, 3, 8, 8]}, outputs=outputs, values=kept)
+
+
+def gated(*, outputs: Sequence[str] = ("y",)) -> onnx.ModelProto:
+    """Conv, SiLU, conv, SiLU."""
+    random = np.random.default_rng(5)
+    values = conv_values(random, "a", 16, 3, 3) | conv_values(random, "b", 16, 16, 3)
+    nodes = []
+    for name, source, output in (("a", "x", "middle"), ("b", "middle", "y")):
+        nodes += [
+            conv(name, source, name),
+            helper.make_node("Sigmoid", [name], [f"{name}_sigmoid"], name=f"{name}_sigmoid"),
+            helper.make_node("Mul", [name, f"{name}_sigmoid"], [output], name=output),
+        ]
+    return model_of(nodes, inputs={"x": [1, 3, 16, 16]}, outputs=outputs, values=values)

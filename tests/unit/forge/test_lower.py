@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from edgewise.contracts.recipe import Format, Recipe, RegionRecipe, Signs
 from edgewise.errors import ModelError
 from edgewise.forge.search.options import Style
-from tests.unit.forge.nets import Workshop, conv_chain, kernels, loaded, products, recurrent, residual, sqnr_db
+from tests.unit.forge.nets import Workshop, conv_chain, gated, kernels, loaded, products, recurrent, residual, sqnr_db
 from tests.unit.runtimes.models import model_of
 
 STATIC = Format.INT8_STATIC
@@ -252,3 +252,28 @@ def test_any_subset_of_static_regions_loads_and_stays_close(seed: int, length: i
 def test_regions_unknown_to_the_graph_change_nothing(net: Workshop) -> None:
     recipe = Recipe(name="odd", regions=(RegionRecipe(region="nowhere", format=STATIC),))
     assert len(net.lowered(recipe).graph.node) == len(net.model.graph.node)
+
+
+def test_a_float_silu_behind_an_integer_convolution_is_one_kernel() -> None:
+    net = Workshop(gated())
+    found = kernels(net.build(dict.fromkeys(("a", "b"), STATIC)))
+    assert found["QuickGelu"] == 2
+    assert found["DequantizeLinear"] == 2
+    assert not found.keys() & {"Sigmoid", "Mul"}
+    assert net.sqnr_db(net.build(dict.fromkeys(("a", "b"), STATIC))) > 25
+
+
+def test_a_silu_stays_two_nodes_where_its_half_is_read_elsewhere_or_is_in_integers() -> None:
+    read = Workshop(gated(outputs=("y", "b_sigmoid")))
+    assert kernels(read.build(dict.fromkeys(("a", "b"), STATIC)))["QuickGelu"] == 1
+    net = Workshop(gated())
+    half = net.build(dict.fromkeys(("b", "b_sigmoid"), STATIC))
+    assert "QuickGelu" not in {node.op_type for node in half.graph.node}
+    assert net.sqnr_db(half) > 25
+
+
+def test_a_silu_in_float_all_the_way_is_left_to_the_runtime() -> None:
+    net = Workshop(gated())
+    model = net.build({"b": STATIC})
+    assert [node.op_type for node in model.graph.node].count("QuickGelu") == 1
+    assert kernels(model)["QuickGelu"] == 2

@@ -7,6 +7,7 @@ import onnx
 from edgewise.contracts.recipe import Format, Recipe, RegionRecipe
 from edgewise.errors import ModelError
 from edgewise.forge.graph import Graph
+from edgewise.forge.lower.activations import silus_behind_integers
 from edgewise.forge.lower.builder import Builder
 from edgewise.forge.lower.dynamic import write_dynamic, write_dynamic_lstm
 from edgewise.forge.lower.static import StaticWriter
@@ -24,9 +25,13 @@ def lower(graph: Graph, regions: tuple[Region, ...], recipe: Recipe, parameters:
     """
     plans = {each.region: each for each in recipe.regions}
     builder = Builder(graph)
-    static = StaticWriter(builder, graph, regions, _static_regions(regions, plans), parameters)
+    integers = _static_regions(regions, plans)
+    static = StaticWriter(builder, graph, regions, integers, parameters)
     static.write_inputs()
+    silus = silus_behind_integers(graph, regions, frozenset(plans), integers)
     for region in regions:
+        if region.name in silus.sigmoids:
+            continue  # it is part of the SiLU that follows
         plan = plans.get(region.name)
         form = plan.format if plan else Format.FP32
         if form not in region.formats:
@@ -37,6 +42,9 @@ def lower(graph: Graph, regions: tuple[Region, ...], recipe: Recipe, parameters:
             )
         if form in STATIC:
             static.write(region)
+        elif region.name in silus.inputs:
+            builder.microsoft("QuickGelu", [silus.inputs[region.name]], [region.output], name=region.output, alpha=1.0)
+            static.after_float(region)
         else:
             _write_other(builder, graph, region, plan, parameters)
             static.after_float(region)
