@@ -23,6 +23,7 @@ from edgewise.forge.importing.residuals import residual_sums
 from edgewise.forge.importing.shapes import infer_shapes, static_shapes
 from edgewise.forge.importing.tensors import nodes
 from edgewise.forge.importing.trials import Trials, observed_shapes
+from edgewise.forge.importing.windows import cascade_pools, convolve_blocks
 from edgewise.runtimes.onnxruntime_ import optimised
 
 _FOLDED = {"BatchNormalization": "batch norms folded", "Pad": "paddings absorbed", "Dropout": "dropouts removed"}
@@ -84,6 +85,15 @@ def _folded(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
     while any([step(model) for step in _STEPS]):  # noqa: C419
         passes.drop_unused(model)
         infer_shapes(model)
+    cheaper = {
+        "blocks of pixels convolved in place": convolve_blocks,
+        "pyramids of pools made of small ones": cascade_pools,
+    }
+    for words, step in cheaper.items():
+        if step(model):
+            notes.append(words)
+            passes.drop_unused(model)
+            infer_shapes(model)
     after = Counter(node.op_type for node in nodes(model))
     for kind, words in _FOLDED.items():
         gone = before[kind] - after[kind]

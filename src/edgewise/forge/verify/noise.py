@@ -12,6 +12,7 @@ weights, biases and inputs' own rounding leave.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from edgewise.forge.calibrate import observed
 from edgewise.forge.graph import Graph
 from edgewise.forge.regions import Kind
 from edgewise.forge.tasks.base import Array, Feeds
+from edgewise.forge.verify.beside import Beside
 from edgewise.forge.verify.points import Point
 from edgewise.numerics.grid import dequantize, fake_quantize
 from edgewise.numerics.histogram import Histogram
@@ -132,11 +134,12 @@ class Observer:
         self._reference: Session = runtime.load(observed(reference, names), threads=threads)
         self._variant: Session = runtime.load(_exposed(variant, points), threads=threads)
         self._made: Session = runtime.load(_cut(reference, points), threads=threads)
+        self._beside = Beside()
 
     def run(self, feeds: Feeds) -> Iterable[tuple[Point, Array, Array, Array]]:
         """Yield (point, fp32's values, those of fp32 on the variant's inputs, the variant's) for one sample."""
-        expected = dict(feeds) | _run(self._reference, feeds)
-        raw = dict(feeds) | _run(self._variant, feeds)
+        mine, its = self._beside.both(partial(_run, self._reference, feeds), partial(_run, self._variant, feeds))
+        expected, raw = dict(feeds) | mine, dict(feeds) | its
         got = {point.reference: _floats(raw[point.variant], point) for point in self.points}
         cuts = {spec.name for spec in self._made.inputs}
         given = {f"{name}{_GIVEN}": value for name, value in got.items()} | dict(feeds)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from edgewise.errors import DataError, ModelError
 from edgewise.forge.tasks.base import Dataset, Outputs, Task
+from edgewise.forge.verify.beside import Beside
 from edgewise.forge.verify.subject import Pairs
 from edgewise.runtimes.base import Session
 
@@ -35,10 +37,10 @@ def pair(
     margins: list[float | None] = []
     divergences: list[float] = []
     outputs: tuple[list[Outputs], list[Outputs]] = ([], [])
-    room = held_bytes
+    room, beside = held_bytes, Beside()
     for index in range(len(test)):
         sample = test[index]
-        expected, found = reference.run(sample.feeds), variant.run(sample.feeds)
+        expected, found = beside.both(partial(reference.run, sample.feeds), partial(variant.run, sample.feeds))
         _check(expected, found, index)
         before.append(task.predict(expected, sample.feeds))
         after.append(task.predict(found, sample.feeds))

@@ -15,6 +15,7 @@ from edgewise.forge.data.labels import Labelled
 from edgewise.forge.kept import Kept
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Feeds, Outputs, Task
+from edgewise.forge.verify.beside import Beside
 from edgewise.runtimes.base import Runtime, Session
 
 
@@ -76,10 +77,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """The rate of a soak, in inferences per second, where the user gave one."""
     minutes: float | None = None
     """The length of a soak, where the user gave one."""
+    beside: Beside = msgspec.field(default_factory=Beside)
 
     def run_both(self, feeds: Feeds) -> tuple[Outputs, Outputs]:
         """Return fp32's and the variant's outputs for one sample."""
-        return self.reference.run(feeds), self.variant.run(feeds)
+        return self.beside.both(lambda: self.reference.run(feeds), lambda: self.variant.run(feeds))
 
 
 Suite = Callable[[Subject, Progress], Section]
