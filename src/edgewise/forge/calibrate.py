@@ -21,9 +21,9 @@ from edgewise.forge.tasks.base import Array, Dataset
 from edgewise.numerics.histogram import ChannelStats, Histogram
 from edgewise.runtimes.base import Runtime
 
-# Elements of one tensor that enter its histogram per batch. Extremes are taken from all of them, so
+# Elements of one tensor that enter its histogram per sample. Extremes are taken from all of them, so
 # only the body of the distribution is thinned.
-_HISTOGRAM_ELEMENTS = 1 << 17
+_HISTOGRAM_ELEMENTS = 1 << 15
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ def calibrate(
     done = 0
     for count, found in values(session, dataset, indices):
         for name in tensors:
-            _update(histograms[name], found[name], name)
+            _update(histograms[name], found[name], name, samples=count)
             sizes[name] += found[name].size
             if name in channels:
                 channels[name].update(found[name])
@@ -94,7 +94,7 @@ def observed(graph: Graph, tensors: Sequence[str]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _update(histogram: Histogram, values: Array, name: str) -> None:
+def _update(histogram: Histogram, values: Array, name: str, *, samples: int) -> None:
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise DataError(
@@ -103,6 +103,6 @@ def _update(histogram: Histogram, values: Array, name: str) -> None:
             next_step="look for NaN, infinity or wrongly scaled values in the calibration data",
         )
     flat = values.reshape(-1)
-    step = -(-flat.size // _HISTOGRAM_ELEMENTS)
+    step = -(-flat.size // (_HISTOGRAM_ELEMENTS * samples))
     # A step that divides the row length would see the same columns every time.
     histogram.update(flat[:: step + (step % 2 == 0)] if step > 1 else flat, extremes=(low, high))

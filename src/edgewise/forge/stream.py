@@ -12,6 +12,8 @@ from edgewise.runtimes.base import Session, TensorSpec
 
 # More brings nothing on one thread, and memory grows with it.
 BATCH = 4
+# Of what one batch's inputs and outputs take: large samples go one by one, which costs them nothing.
+_BATCH_BYTES = 32 * 1024 * 1024
 
 
 def batch_limit(inputs: tuple[TensorSpec, ...]) -> int:
@@ -36,16 +38,22 @@ def values(session: Session, dataset: Dataset, indices: Sequence[int]) -> Iterat
     """Run a session over samples; yield, for each batch, how many it holds and its inputs and outputs by name.
 
     While the caller works on one batch the next is computed, on a thread: two batches are held, however
-    many there are.
+    many there are. The first is of one sample, whose size decides how many go into the others.
     """
     names = [spec.name for spec in session.outputs]
 
     def run(feeds: Feeds) -> tuple[int, Mapping[str, Array]]:
         return len(next(iter(feeds.values()))), dict(feeds) | dict(zip(names, session.run(feeds), strict=True))
 
+    if not indices:
+        return
     with ThreadPoolExecutor(1) as ahead:
+        (first,) = batches(dataset, indices[:1], limit=1)
+        count, found = ahead.submit(run, first).result()
+        limit = min(batch_limit(session.inputs), max(1, _BATCH_BYTES // sum(each.nbytes for each in found.values())))
+        yield count, found
         waiting = None
-        for feeds in batches(dataset, indices, limit=batch_limit(session.inputs)):
+        for feeds in batches(dataset, indices[1:], limit=limit):
             done, waiting = waiting, ahead.submit(run, feeds)
             if done is not None:
                 yield done.result()
