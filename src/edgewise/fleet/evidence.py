@@ -1,7 +1,7 @@
 """What devices reported, as the gates need it: one row per device.
 
-Envelopes of a device become two windows, before the rollout and since; windows become the logarithm of what each
-metric changed by, and counts of events. Everything here is adding up: the judgement is in `fleet.gates`.
+Envelopes of a device become two windows, before the rollout and since its stage began; windows become the logarithm of
+what each metric changed by, and counts of events. Everything here is adding up: the judgement is in `fleet.gates`.
 """
 
 from __future__ import annotations

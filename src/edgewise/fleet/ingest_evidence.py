@@ -1,4 +1,4 @@
-"""From what was kept of each device to what the gates judge: one window before the rollout, one since."""
+"""From what was kept of each device to what the gates judge: one window before the rollout, one since its stage."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _of_device(
     rollout: Rollout, device: DeviceView, cells: Sequence[Kept], starts: Mapping[str, float]
 ) -> DeviceEvidence:
     start_s = rollout.start_s or 0.0
-    start_ms = round(start_s * 1000)
+    start_ms, stage_ms = round(start_s * 1000), round(starts.get(rollout.current.name, start_s) * 1000)
     is_canary = in_cohort(rollout, device.id, frozenset(device.labels))
     since_s = max(_assigned_s(rollout, device, starts) if is_canary else start_s, device.enrolled_ms / 1000)
     assigned = rollout.to_release.digest if is_canary else rollout.from_release.digest
@@ -52,16 +52,16 @@ def _of_device(
     if rollout.shadow:  # the old release serves, the new one scores along
         releases.add(rollout.from_release.digest)
     before = [cell for key, cell in cells if key.start_ms < start_ms and key.release == rollout.from_release.digest]
-    since = [cell for key, cell in cells if key.start_ms >= start_ms and key.release in releases]
+    since = [kept for kept in cells if kept[0].start_ms >= start_ms and kept[0].release in releases]
     theirs = [cell for key, cell in cells if key.start_ms >= start_ms and key.release == assigned]
     return DeviceEvidence(
         device=device.id,
         device_class=device.device_class,
         canary=is_canary,
         since_s=since_s,
-        last_report_s=max((cell.reported_ms for cell in since), default=0) / 1000 if since else None,
+        last_report_s=max((cell.reported_ms for _, cell in since), default=0) / 1000 if since else None,
         baseline=_window(before),
-        current=_window(since),
+        current=_current(since, stage_ms),
         not_installed=_not_installed(theirs),
     )
 
@@ -74,6 +74,23 @@ def _assigned_s(rollout: Rollout, device: DeviceView, starts: Mapping[str, float
         if stage.name in starts and in_cohort(at, device.id, labels):
             return starts[stage.name]
     return rollout.start_s or 0.0
+
+
+def _current(cells: Sequence[Kept], stage_ms: int) -> Window | None:
+    """Return the window since the stage began, of canaries old and new and of controls: all of the same time.
+
+    Devices that join a later stage have no other; a busier hour, or a hotter one, would else be the release's fault.
+    What stops a rollout counts from its start.
+    """
+    alarms = [each for _, each in cells if each.totals.crash_loops or each.totals.signature_failures]
+    found = _window([cell for key, cell in cells if key.start_ms >= stage_ms])
+    if found is None and not alarms:
+        return None
+    return msgspec.structs.replace(
+        found or Window(),
+        crash_loop=any(each.totals.crash_loops for each in alarms),
+        signature_failures=sum(each.totals.signature_failures for each in alarms),
+    )
 
 
 def _not_installed(cells: Sequence[Cell]) -> tuple[str, ...]:

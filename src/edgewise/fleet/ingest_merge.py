@@ -53,7 +53,7 @@ async def merge_some(database: Database, *, send_on: bool = False) -> int | None
         rows = await telemetry.unmerged(connection, limit=MOST_ROWS)
         if not rows:
             return 0
-        starts = await telemetry.rollout_starts(connection)
+        starts = await telemetry.cuts(connection)
         placed, faults = await asyncio.to_thread(place_all, rows, starts)
         cells = await telemetry.read_cells(connection, (each.cell for each in placed))
         series = await telemetry.read_series(connection, (each.series for each in placed))
@@ -84,8 +84,8 @@ def place_all(
 def place(row: Received, envelope: Envelope, starts: Sequence[int]) -> Placed:
     """Return where an envelope belongs, by the time its window began; a device ahead of its time is set back to ours.
 
-    A cell begins with the day, or with the last rollout that started on it (`starts`, ascending): what a device did
-    before a rollout and since is never in one cell.
+    A cell begins with the day, or with the last rollout or stage that started on it (`starts`, ascending): what a
+    device did before one and since is never in one cell.
     """
     began_ms = min(envelope.start_unix_ms, row.received_ms)
     start_ms = began_ms - began_ms % DAY_MS

@@ -119,7 +119,7 @@ cell = sql.Table(  # what one device reported of one release in one stretch of t
     metadata,
     sql.Column("device_id", Id, primary_key=True),
     sql.Column("release", sql.String(64), primary_key=True),
-    sql.Column("start_ms", Count, primary_key=True),  # of the day, or of a rollout of the product that began in it
+    sql.Column("start_ms", Count, primary_key=True),  # of the day, or of a rollout or stage that began in it
     sql.Column("product", Id, nullable=False),
     sql.Column("device_class", Id, nullable=False),
     sql.Column("reported_ms", Count, nullable=False),  # when the last of it came in

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from edgewise.errors import StorageError
 from edgewise.fleet.ingest_totals import Totals, decode, encode
 from edgewise.fleet.store.database import Database
+from edgewise.fleet.store.rollouts import ACTIVE, listed
 from edgewise.fleet.store.schema import cell, envelope, rollout, series
 
 INSERT_POSTGRESQL = """
@@ -124,13 +125,16 @@ async def prune(connection: AsyncConnection, *, before_ms: int) -> None:
     await connection.execute(sql.delete(envelope).where(old))
 
 
-async def rollout_starts(connection: AsyncConnection) -> dict[str, list[int]]:
-    """Return for each product when its rollouts started, ascending, in milliseconds."""
+async def cuts(connection: AsyncConnection) -> dict[str, list[int]]:
+    """Return for each product when its rollouts, and the stages that are watched now, began: ascending, in ms."""
     columns = sql.select(rollout.c.product, rollout.c.started_ms).where(rollout.c.started_ms.is_not(None))
     found: dict[str, list[int]] = {}
-    for product, started_ms in await connection.execute(columns.order_by(rollout.c.started_ms)):
+    for product, started_ms in await connection.execute(columns):
         found.setdefault(product, []).append(started_ms)
-    return found
+    for kept in await listed(connection, states=ACTIVE):
+        if kept.rollout.stage_start_s is not None:
+            found[kept.rollout.to_release.product].append(round(kept.rollout.stage_start_s * 1000))
+    return {product: sorted(each) for product, each in found.items()}
 
 
 async def read_cells(connection: AsyncConnection, keys: Iterable[CellKey]) -> dict[CellKey, Cell]:
