@@ -16,9 +16,7 @@ from tests.faults.device.agents import enrol, publish, started
 from tests.faults.device.bundles import content, sample
 from tests.faults.trust.fleet import PRODUCT, Fleet, served
 from tests.unit.bundle.bundles import archive
-from tests.unit.bundle.staged import LOUD, QUIET, joined
-
-STATELESS = ('{ x = "sound" }\nstate = { h_in = "h_out" }', '{ x = "sound", h_in = "before" }')
+from tests.unit.bundle.staged import LOUD, QUIET, STATELESS, joined
 
 
 def scored(agent: Agent, inputs: dict[str, np.ndarray] | None = None, wait_s: float = 30) -> dict[str, int]:

@@ -12,14 +12,14 @@ import pytest
 from edgewise.bundle.read import Bundle
 from edgewise.bundle.write import encode_manifest, sealed_file, write_archive
 from edgewise.contracts.pipeline import PipelineManifest
-from edgewise.device.agent.settings import Settings
+from edgewise.device.agent.settings import Settings, WorkerOptions
 from edgewise.device.fallback.conservative import Conservative
 from edgewise.device.fallback.options import CloudOptions, FallbackOptions
 from edgewise.errors import DigestError, SlotError
 from tests.faults.device.agents import enrol, publish, started
 from tests.faults.trust.fleet import Fleet, served
 from tests.unit.bundle.bundles import SIGNER
-from tests.unit.bundle.staged import LOUD, QUIET, joined
+from tests.unit.bundle.staged import LOUD, QUIET, STATELESS, joined
 
 SUM = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -120,3 +120,45 @@ def test_what_does_not_go_with_stages_is_refused_and_the_conservative_answer_doe
             agent._serving.measure()
             (told,) = agent._reports.collector.drain()
             assert told.outcomes == {"local": 1}
+
+
+def test_answers_are_kept_where_no_stage_keeps_a_state(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    keeping = Settings(fallback=FallbackOptions(cache_bytes=1 << 20))
+    with served(fleet.store) as url:
+        fleet.direct(publish(fleet, "1.0.0", joined(tmp_path / "a", changes=STATELESS)[0].read_bytes()))
+        with started(enrol(fleet, url), keeping) as agent:
+            assert agent.poll().result == "updated"
+            serving, before = agent._serving, np.zeros((1, 4), np.float32)
+            found = [serving.infer({"sound": each, "before": before}) for each in (LOUD, QUIET, LOUD, QUIET)]
+            assert [each.outcome.kind for each in found] == ["local", "local", "cached", "cached"]
+            for first, again in zip(found[:2], found[2:], strict=True):
+                assert first.outputs.keys() == again.outputs.keys()  # what a gate kept out is not there again
+                assert all(np.array_equal(array, again.outputs[name]) for name, array in first.outputs.items())
+                assert again.outcome.bundle == first.outcome.bundle
+            found[2].outputs["head.scores"][:] = 0.0  # the caller's own
+            assert np.array_equal(
+                serving.infer({"sound": LOUD, "before": before}).outputs["head.scores"], found[0].outputs["head.scores"]
+            )
+            other = serving.infer({"sound": LOUD, "before": before + 1})
+            assert other.outcome.kind == "local"
+            serving.measure()
+            (told,) = agent._reports.collector.drain()
+            assert (told.counters["cache_hits"], told.counters["cache_misses"]) == (3, 3)
+
+            fleet.direct(publish(fleet, "1.0.1", joined(tmp_path / "b", "1.0.1")[0].read_bytes()))
+            refused = agent.poll()
+            assert refused.problem is not None
+            assert (refused.problem.kind, "state" in refused.problem.found) == ("ConfigError", True)
+
+
+def test_what_executes_in_the_agents_process_is_watched_for_hangs(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    with served(fleet.store) as url:
+        fleet.direct(publish(fleet, "1.0.0", joined(tmp_path / "a")[0].read_bytes()))
+        folder = enrol(fleet, url)
+        for settings, count in ((Settings(), 2), (Settings(governor=True), 2), (Settings(worker=WorkerOptions()), 0)):
+            with started(folder, settings) as agent:
+                agent.poll()
+                assert agent._serving.model is not None
+                assert len(agent._serving.model.sessions()) == count

@@ -35,6 +35,8 @@ bundle = "head.edgewise"
 inputs = { x = "listener.features" }
 when = { value = "listener.level", at_least = 0.5 }
 """
+STATELESS = ('{ x = "sound" }\nstate = { h_in = "h_out" }', '{ x = "sound", h_in = "before" }')
+"""A change to it: items bring what the state was."""
 LOUD, QUIET = np.full((1, 4), 0.6, np.float32), np.full((1, 4), 0.1, np.float32)
 
 

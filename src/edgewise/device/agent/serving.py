@@ -113,20 +113,16 @@ class Model:
 
 def _opened_stages(folder: Path, declared: Declared) -> PipelineRuntime:
     """Open a bundle of several stages. Raises as `Model.open`."""
-    more = {
-        "fallback.cloud": declared.fallback.cloud is not None,
-        "fallback.cache_bytes": bool(declared.fallback.cache_bytes),
-    }
-    asked = [name for name, is_asked in more.items() if is_asked]
-    if asked:
+    if declared.fallback.cloud is not None:
         raise ConfigError(
-            f"{', '.join(asked)} for a bundle of several stages",
-            required="a bundle of one model, or none of these",
-            next_step="take them out of agent.toml, or assign this device another product",
+            "fallback.cloud for a bundle of several stages",
+            required="a bundle of one model, or none of it",
+            next_step="take it out of agent.toml, or assign this device another product",
         )
     return PipelineRuntime.open(
         folder,
         conservative=declared.fallback.conservative,
+        cache_bytes=declared.fallback.cache_bytes,
         audit=declared.audit,
         limits=None if declared.worker is None else limits_of(declared.worker),
         isolated=declared.worker is not None,

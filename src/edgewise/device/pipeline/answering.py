@@ -14,6 +14,7 @@ from edgewise.contracts.histogram import Histogram
 from edgewise.contracts.outcome import Outcome, OutcomeKind
 from edgewise.contracts.task import TaskKind
 from edgewise.contracts.telemetry import LATENCY_MS
+from edgewise.device.fallback.cache import ExactCache, key_of
 from edgewise.device.fallback.conservative import Conservative, fitted
 from edgewise.device.meter import LatencyMeter
 from edgewise.device.pipeline.core import End
@@ -22,6 +23,7 @@ from edgewise.device.pipeline.pipeline import FAILED, Ticket
 from edgewise.device.runtime import NO_TIME, Answer
 from edgewise.device.tally import Tally
 from edgewise.device.worker import Limits
+from edgewise.errors import ConfigError
 from edgewise.runtimes.base import Array
 
 if TYPE_CHECKING:
@@ -39,9 +41,14 @@ class PipelineRuntime:
         opened: BundlePipeline,
         *,
         conservative: Conservative | None = None,
+        cache_bytes: int = 0,
         audit: AuditLog | None = None,
     ) -> None:
-        """Answer with a bundle that is open. Raises ConfigError where the conservative answer does not fit it."""
+        """Answer with a bundle that is open.
+
+        Raises ConfigError where the conservative answer does not fit it, or answers would be kept and a stage has a
+        state.
+        """
         forms = {each.name: (_known(each.shape), np.dtype(each.dtype)) for each in opened.manifest.outputs}
         self._opened = opened
         self._conservative = None if conservative is None else fitted(conservative, forms)
@@ -49,6 +56,12 @@ class PipelineRuntime:
         self._lock = threading.Lock()
         self._latency = LatencyMeter()
         self._tally = Tally()
+        if cache_bytes and self.is_stateful:
+            raise ConfigError(
+                "a stage keeps a state, so that equal items have different answers",
+                required="`cache_bytes` of 0 for a stream",
+            )
+        self._cache = ExactCache(cache_bytes, self._tally) if cache_bytes else None
         self._idle = threading.Condition()
         self._entered = 0
         self._reported: dict[str, tuple[int, int]] = {}
@@ -59,6 +72,7 @@ class PipelineRuntime:
         folder: Path,
         *,
         conservative: Conservative | None = None,
+        cache_bytes: int = 0,
         audit: AuditLog | None = None,
         limits: Limits | None = None,
         isolated: bool = False,
@@ -67,7 +81,7 @@ class PipelineRuntime:
         """Open an extracted bundle's folder; raises as `BundlePipeline`, and ConfigError."""
         opened = BundlePipeline(folder, limits=limits, isolated=isolated, governed=governed)
         try:
-            return cls(opened, conservative=conservative, audit=audit)
+            return cls(opened, conservative=conservative, cache_bytes=cache_bytes, audit=audit)
         except BaseException:
             opened.close()
             raise
@@ -123,6 +137,10 @@ class PipelineRuntime:
         if deadline_ms is not None and not deadline_ms > 0:
             return self._fallen(NO_TIME, None)
         begin = time.monotonic_ns()
+        key = None if self._cache is None else key_of(self._identity(), inputs)
+        if (kept := self._kept(key)) is not None:
+            due_ms = self._opened.manifest.pipeline.deadline_ms if deadline_ms is None else deadline_ms
+            return self._answer(kept, OutcomeKind.CACHED, "", due_ms - (time.monotonic_ns() - begin) / 1e6)
         ticket = self._opened.submit(inputs, deadline_ms=deadline_ms, begins=begins)
         ended = ticket.result()
         if ended.end is not End.OUT:
@@ -131,7 +149,11 @@ class PipelineRuntime:
         with self._lock:
             self._latency.record((time.monotonic_ns() - begin) / 1e6)
         kind, reason = _worst(ticket)
-        return self._answer(self._opened.outputs_of(ticket), kind, reason, ticket.left_ms())
+        outputs = self._opened.outputs_of(ticket)
+        if self._cache is not None and key is not None and kind is OutcomeKind.LOCAL:
+            with self._lock:
+                self._cache.keep(key, outputs)
+        return self._answer(outputs, kind, reason, ticket.left_ms())
 
     def drain(self) -> tuple[dict[str, Histogram], dict[str, int], dict[OutcomeKind, int]]:
         """Return histograms, counters and outcomes since the last call, those of stages as `stage.NAME.*`."""
@@ -162,6 +184,17 @@ class PipelineRuntime:
             self._idle.wait_for(lambda: not self._entered, wait_s)
         self._opened.close()
 
+    def _identity(self) -> bytes:
+        """Return what stands for the bundle and the variants that its stages answer with now."""
+        return "\n".join((self._opened.digest, *(each.variant for each in self.stages))).encode()
+
+    def _kept(self, key: bytes | None) -> Mapping[str, Array] | None:
+        if self._cache is None or key is None:
+            return None
+        with self._lock:
+            found = self._cache.find(key)
+        return None if found is None else {name: array.copy() for name, array in found.items()}
+
     def _fallen(self, reason: str, slack_ms: float | None) -> Answer:
         if self._conservative is not None:
             return self._answer(self._conservative, OutcomeKind.CONSERVATIVE, reason, slack_ms)
@@ -169,7 +202,7 @@ class PipelineRuntime:
 
     def _answer(self, outputs: Mapping[str, Array], kind: OutcomeKind, reason: str, slack_ms: float | None) -> Answer:
         self._tally.outcome(kind)
-        is_local = kind in {OutcomeKind.LOCAL, OutcomeKind.LOCAL_DEGRADED}
+        is_local = kind in {OutcomeKind.LOCAL, OutcomeKind.LOCAL_DEGRADED, OutcomeKind.CACHED}
         outcome = Outcome(
             kind=kind,
             reason=reason,
