@@ -201,6 +201,12 @@ class Slots:
         if state.running is not None and state.running.sha256 == sha256 and state.previous is not None:
             self._write(msgspec.structs.replace(state, starts=MOST_STARTS))
 
+    def give_up(self, sha256: str) -> None:
+        """Do not install a bundle again, and do not keep it as the shadow. Raises OutputError."""
+        state = self.state()
+        shadow = state.shadow if state.shadow is not None and state.shadow.sha256 != sha256 else None
+        self._write(msgspec.structs.replace(state, shadow=shadow, given_up=_and(state.given_up, sha256)))
+
     def drop(self) -> None:
         """Forget what runs, because its files are damaged: the next update installs it anew. Raises OutputError."""
         state = self.state()
@@ -250,9 +256,12 @@ def _started(state: State, slot: Slot, *, loops: bool) -> State:
     """Return the state after a start of `slot`; a slot that was left behind is no longer one to go back to."""
     if slot == state.running:
         return msgspec.structs.replace(state, starts=state.starts + 1)
-    left = (state.running.sha256,) if loops and state.running is not None else ()
-    given_up = (*(each for each in state.given_up if each not in left), *left)[-MOST_GIVEN_UP:]
-    return State(running=slot, starts=1, given_up=given_up)
+    left = state.running if loops else None
+    return State(running=slot, starts=1, given_up=_and(state.given_up, left.sha256) if left else state.given_up)
+
+
+def _and(given_up: tuple[str, ...], sha256: str) -> tuple[str, ...]:
+    return (*(each for each in given_up if each != sha256), sha256)[-MOST_GIVEN_UP:]
 
 
 def _check_release(manifest: Sealed, encoded: bytes, release: Release) -> None:

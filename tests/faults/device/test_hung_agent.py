@@ -22,6 +22,8 @@ from tests.faults.device.bundles import GRAPH, IN, content, restated
 from tests.faults.trust.fleet import PRODUCT, Fleet, served
 from tests.unit.bundle.bundles import archive
 
+TRIAL_S = 15.0
+"""Also how long an inference without a deadline may take."""
 LARGE = 1e6
 """Above a million in its first value the model compares as many boxes with each other: hours in one operator."""
 
@@ -76,7 +78,7 @@ def hanging(version: str) -> bytes:
     return archive(restated(manifest, made), made)
 
 
-def asked(folder: Path, first: float, *, deadline_ms: float) -> dict[str, Any] | None:
+def asked(folder: Path, first: float, *, deadline_ms: float = 30_000.0) -> dict[str, Any] | None:
     """Ask once; None where the agent is gone before an answer."""
     body = json.dumps({"inputs": {"x": [[first, *[0.0] * (IN - 1)]]}, "deadline_ms": deadline_ms})
     try:
@@ -89,7 +91,7 @@ def asked(folder: Path, first: float, *, deadline_ms: float) -> dict[str, Any] |
 def hung(folder: Path, process: subprocess.Popen[bytes], version: str) -> None:
     """Let the agent's model hang, and see the process end."""
     awaited(folder, lambda each: bool(each.get("running")) and each.get("release") == version)
-    right = asked(folder, 1.0, deadline_ms=30_000.0)
+    right = asked(folder, 1.0)
     assert right is not None
     assert right["outcome"]["kind"] == "local"
     assert asked(folder, 3 * LARGE, deadline_ms=3000.0) is None  # it is in that operator by then
@@ -117,9 +119,32 @@ def test_the_agent_ends_itself_and_goes_back_after_three_times(tmp_path: Path) -
         told = awaited(folder, lambda each: bool(each.get("running")) and each.get("release") == "1.0.0")
         assert told["release"] == "1.0.0"
         assert sorted(told["refusals"]) == ["GivenUpError", "HungError"]
-        right = asked(folder, 3 * LARGE, deadline_ms=30_000.0)
+        right = asked(folder, 3 * LARGE)
         assert right is not None
         assert right["outcome"]["kind"] == "local"
     assert Slots(folder).state().given_up == (image.sha256,)
     reasons = [each.reason for each in read_audit(folder / "audit").entries]
     assert sum("the agent ended itself" in each for each in reasons) == MOST_STARTS
+
+
+def test_a_bundle_that_hangs_in_shadow_is_given_up_at_once(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    with served(fleet.store) as url:
+        folder = enrol(fleet, url, poll_interval_s=1)
+        (folder / "agent.toml").write_text(f"shadow_share = 1.0\n[trial]\ntimeout_s = {TRIAL_S}\n")
+        old, new = publish(fleet, "1.0.0"), publish(fleet, "1.1.0", hanging("1.1.0"))
+        fleet.direct(old, offered=new, salt="salt", share=1.0, shadow=True)
+        with running(folder) as process:
+            awaited(folder, lambda each: bool(each.get("running")) and each.get("shadow") == "1.1.0")
+            right = asked(folder, 3 * LARGE)
+            assert right is not None
+            assert (right["outcome"]["kind"], process.poll()) == ("local", None)  # who asked has long been answered
+            assert process.wait(6 * TRIAL_S) == STATUS
+        with running(folder):
+            told = awaited(folder, lambda each: bool(each.get("running")) and "GivenUpError" in each["refusals"])
+            assert (told["release"], told["shadow"]) == ("1.0.0", None)
+            assert sorted(told["refusals"]) == ["GivenUpError", "HungError"]
+            again = asked(folder, 3 * LARGE)
+            assert again is not None
+            assert again["outcome"]["kind"] == "local"
+    assert Slots(folder).state().given_up == (new.sha256,)

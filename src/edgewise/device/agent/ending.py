@@ -23,6 +23,8 @@ class Hung(Value, kw_only=True):
     sha256: str
     release: str
     reason: str
+    shadow: bool = False
+    """It was scored beside what runs, and answered nobody."""
     in_a_row: int = 1
     told: bool = False
     """A start has reported it."""

@@ -1,7 +1,8 @@
 """Ends the agent where a model in its own process never comes back: no thread can end another one's operator.
 
 A service manager starts it again (`Restart=always`); the next start tells why, and goes back to the bundle before
-where that has happened too often. Models in worker processes are ended by their workers.
+where that has happened too often. A bundle in shadow that hung is given up at once: it answers nobody, and took a core.
+Models in worker processes are ended by their workers.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from edgewise.device.agent import ending
 from edgewise.device.agent.ending import Hung
-from edgewise.device.agent.serving import Model
+from edgewise.device.agent.serving import Model, Serving
 from edgewise.device.session import BoundSession
 
 TOLD_S = 10.0
@@ -65,10 +66,10 @@ class Hangs:
 class HangWatch:
     """A thread that looks once a second, and ends the process."""
 
-    def __init__(self, folder: Path, model: Callable[[], Model | None], *, most_s: float) -> None:
-        """Take where the end is noted, and what answers."""
+    def __init__(self, folder: Path, serving: Serving, *, most_s: float) -> None:
+        """Take where the end is noted, and what holds the models."""
         self._folder = folder
-        self._model = model
+        self._serving = serving
         self._most_s = most_s
         self._ended = threading.Event()
 
@@ -81,25 +82,27 @@ class HangWatch:
         self._ended.set()
 
     def _look(self) -> None:
-        hangs, begun = Hangs(self._most_s), time.monotonic()
-        last = begun
+        begun = last = time.monotonic()
+        answering, scoring = Hangs(self._most_s), Hangs(self._most_s)
         while not self._ended.wait(LOOK_S):
             now = time.monotonic()
             # A process that was frozen, or a device that was starved, has not hung for all that time.
             passed_s, last = min(now - last, 2 * LOOK_S), now
-            model = self._model()
-            if model is not None and (reason := hangs.look(model.sessions(), passed_s)):
-                self._end(model, reason, now - begun)
+            for hangs, model in ((answering, self._serving.model), (scoring, self._serving.scored)):
+                reason = "" if model is None else hangs.look(model.sessions(), passed_s)
+                if model is not None and reason:
+                    self._end(model, reason, now - begun, shadow=hangs is scoring)
 
-    def _end(self, model: Model, reason: str, lived_s: float) -> None:
+    def _end(self, model: Model, reason: str, lived_s: float, *, shadow: bool) -> None:
         """Note why, and end; a disk or a log that hangs too must not keep the process."""
-        release = model.slot.release
-        words = threading.Thread(target=self._say, args=(model, f"{release.version}: {reason}", lived_s), daemon=True)
+        slot = model.slot
+        reason = f"{slot.release.version}{' in shadow' if shadow else ''}: {reason}"
+        hung = Hung(sha256=slot.sha256, release=slot.release.digest, reason=reason, shadow=shadow)
+        words = threading.Thread(target=self._say, args=(hung, lived_s), daemon=True)
         words.start()
         words.join(_LAST_WORDS_S)
         os._exit(STATUS)
 
-    def _say(self, model: Model, reason: str, lived_s: float) -> None:
-        slot = model.slot
-        ending.note_hung(self._folder, Hung(sha256=slot.sha256, release=slot.release.digest, reason=reason), lived_s)
-        log.critical("ended: a model hangs", extra={"reason": reason})
+    def _say(self, hung: Hung, lived_s: float) -> None:
+        ending.note_hung(self._folder, hung, lived_s)
+        log.critical("ended: a model hangs", extra={"reason": hung.reason})

@@ -92,7 +92,7 @@ class Agent:
         self._last_poll = before.last_poll if before else None
         self._last_success = before.last_success_unix_s if before else None
         self._last_refusal: Problem | None = before.last_refusal if before else None
-        self._hangs = HangWatch(folder, lambda: self._serving.model, most_s=settings.trial.timeout_s)
+        self._hangs = HangWatch(folder, self._serving, most_s=settings.trial.timeout_s)
         self._started = int(time.time())
         self._recovered = ""
 

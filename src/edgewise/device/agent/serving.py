@@ -152,6 +152,7 @@ class Serving:
         self._lock = threading.Lock()
         self._model: Model | None = None
         self._shadow: Shadow | None = None
+        self._scored: Model | None = None
         self._unscored: Slot | None = None
         self._closing = False
 
@@ -178,9 +179,14 @@ class Serving:
         """What is scored beside the model."""
         return self._unscored if self._shadow is None else self._shadow.slot
 
+    @property
+    def scored(self) -> Model | None:
+        """What is scored with beside the model, where it can be."""
+        return self._scored
+
     def beside(self, model: Model | None, *, share: float) -> None:
         """Score with another model beside what serves, `share` of the time at most; None ends it."""
-        before, self._shadow, self._unscored = self._shadow, None, None
+        before, self._shadow, self._scored, self._unscored = self._shadow, None, None, None
         if before is not None:
             before.close()
         if model is None:
@@ -190,7 +196,7 @@ class Serving:
             model.runtime.close()
             self._unscored = model.slot
         else:
-            self._shadow = Shadow(model.slot, scorer, self._counts.count, share=share)
+            self._shadow, self._scored = Shadow(model.slot, scorer, self._counts.count, share=share), model
 
     def infer(self, inputs: Mapping[str, Array], *, until_s: float | None = None, begins: bool = False) -> Answer:
         """Answer once, with arrays of the caller's own. `until_s` is the deadline, on this object's clock.

@@ -59,7 +59,7 @@ def start(
         counts.refused(error, release)
         problems.append(error)
 
-    _look_back(slots, hung, note)
+    _look_back(slots, hung, note, counts)
     while slots.state().running is not None:
         before = slots.state()
         try:
@@ -119,8 +119,8 @@ def _recovered(updater: Updater, installer: Installer, serving: Serving, note: N
     return ""
 
 
-def _look_back(slots: Slots, hung: Hung | None, note: Note) -> None:
-    """Put a state out of the way that cannot be read; count against what runs that the last process ended for it."""
+def _look_back(slots: Slots, hung: Hung | None, note: Note, counts: Counts) -> None:
+    """Put a state out of the way that cannot be read; count against a bundle that the last process ended for it."""
     try:
         slots.state()
     except SlotError as error:
@@ -128,13 +128,17 @@ def _look_back(slots: Slots, hung: Hung | None, note: Note) -> None:
         slots.set_aside()
     if hung is None:
         return
+    then = "it is not scored again" if hung.shadow else f"after {MOST_STARTS} in a row the bundle before it runs"
     ended = HungError(
         f"{hung.reason}; the agent ended itself, {hung.in_a_row} in a row",
         required="a model that answers",
-        next_step=f"after {MOST_STARTS} in a row the bundle before runs; with [worker] only the model would be ended",
+        next_step=f"{then}; with [worker] only the model would be ended",
     )
     note(ended, None)
-    if hung.in_a_row >= MOST_STARTS:
+    if hung.shadow:
+        slots.give_up(hung.sha256)
+        counts.given_up(hung.release)
+    elif hung.in_a_row >= MOST_STARTS:
         slots.blame(hung.sha256)
 
 
