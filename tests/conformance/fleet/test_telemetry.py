@@ -51,6 +51,19 @@ class TestTelemetry:
         assert send(fleet, device, msgspec.json.encode(good)) == 202
         assert totals(fleet, "lists", 5) == reduce(add, (totals_of(each) for each in good), Totals())
 
+    def test_a_device_is_shown_with_what_it_last_reported(self, fleet: Fleet) -> None:
+        device, silent = fleet.device("seen"), fleet.device("seen")
+        before = round(time.time() * 1000)
+        for number, release in enumerate((OLD, NEW)):
+            assert send(fleet, device, encode_envelope(envelope(device.name, number, release=release))) == 202
+            totals(fleet, "seen", number + 1)
+        found = fleet.http.get(f"/api/v1/devices/{device.name}", headers=fleet.operator).json()
+        assert found["release"] == NEW
+        assert found["seen_ms"] >= before
+        listed = fleet.http.get("/api/v1/devices?limit=1000", headers=fleet.operator).json()
+        assert found in listed
+        assert [(each["release"], each["seen_ms"]) for each in listed if each["id"] == silent.name] == [(None, None)]
+
     def test_releases_are_kept_apart(self, fleet: Fleet) -> None:
         device = fleet.device("apart")
         for number, release in enumerate((OLD, NEW)):

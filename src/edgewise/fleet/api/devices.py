@@ -45,14 +45,15 @@ async def listed(
     """List devices by name; go on with `after` the last one."""
     async with services.database.read() as connection:
         products = operator_of(request).products
-        return await devices.listed(connection, products=products, after=after, limit=limit)
+        found = await devices.listed(connection, products=products, after=after, limit=limit)
+        return await devices.with_reports(connection, found)
 
 
 @get("/api/v1/devices/{name:str}", opt={"access": Access.READ}, security=OPERATOR_SECURITY, tags=["devices"])
 async def one(name: FromPath[str], request: Request[Any, Any, Any], services: NamedDependency[Services]) -> DeviceView:
     """Show a device."""
     async with services.database.read() as connection:
-        return await _seen(connection, name, operator_of(request))
+        return (await devices.with_reports(connection, [await _seen(connection, name, operator_of(request))]))[0]
 
 
 @put("/api/v1/devices/{name:str}/labels", opt={"access": Access.OPERATE}, security=OPERATOR_SECURITY, tags=["devices"])

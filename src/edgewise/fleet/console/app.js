@@ -7,9 +7,14 @@ import { alerts, audit, devices, fleet, fleets, release, releases } from "./view
 const PAGES = { fleets: "Fleets", devices: "Devices", releases: "Releases", rollouts: "Rollouts", alerts: "Alerts", audit: "Audit log" };
 const EVERY_MS = 2000;
 const main = document.getElementById("main"), dialog = document.getElementById("confirm"), live = document.getElementById("live");
-let drawn = "", turn = 0, timer = 0, said = "";
+const SAID_MS = 8000;
+let drawn = "", turn = 0, timer = 0, hush = 0, said = null;
 
-const say = (text) => { live.textContent = text; };
+function say(text) {
+  clearTimeout(hush);
+  live.textContent = text;
+  hush = setTimeout(() => { live.textContent = ""; }, SAID_MS); // it covers what is below it
+}
 
 function view() {
   const [page = "fleets", ...rest] = location.hash.slice(2).split("/").filter(Boolean).map(decodeURIComponent);
@@ -85,11 +90,11 @@ function show(next) {
   for (const each of main.querySelectorAll("details > summary")) each.parentElement.open = open.has(each.textContent);
   if (key) [...main.querySelectorAll("button, a")].find((each) => each.dataset.key === key || each.getAttribute("href") === key)?.focus();
   const newest = main.querySelector("[aria-label='Last decision'] p")?.textContent ?? "";
-  if (newest && newest !== said) say(newest);
+  if (newest && said !== null && newest !== said) say(newest); // what stood there when the page was opened is no news
   said = newest;
 }
 
 document.getElementById("confirm-no").addEventListener("click", () => dialog.close());
 document.getElementById("leave").addEventListener("click", () => { forget(); enter("The token is forgotten."); });
-window.addEventListener("hashchange", () => { drawn = ""; said = ""; main.focus(); draw(); });
+window.addEventListener("hashchange", () => { drawn = ""; said = null; main.focus(); draw(); });
 draw();

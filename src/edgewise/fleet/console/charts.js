@@ -27,6 +27,16 @@ function above(merged, limit) {
   return merged.total ? count / merged.total : null;
 }
 
+function quantile(merged, wanted) {
+  // The upper edge of the bucket that holds it.
+  let count = merged.zero;
+  for (const [index, each] of [...merged.counts].sort(([a], [b]) => a - b)) {
+    count += each;
+    if (count >= wanted * merged.total) return edge(index + 1, merged.scale);
+  }
+  return 0;
+}
+
 export function distribution(title, histograms, limits) {
   const merged = merge(histograms);
   if (!merged.counts.size) return h("p", { class: "faint" }, `${title}: no values yet.`);
@@ -34,7 +44,7 @@ export function distribution(title, histograms, limits) {
   const ends = Object.values(limits).map((limit) => Math.log2(limit) * 2 ** merged.scale);
   const first = Math.floor(Math.min(...indexes, ...ends)) - 1;
   const last = Math.ceil(Math.max(...indexes, ...ends)) + 2;
-  const width = 640, height = 170, base = 130, most = Math.max(...merged.counts.values());
+  const width = 640, height = 155, base = 130, most = Math.max(...merged.counts.values());
   const x = (index) => 10 + ((index - first) / (last - first)) * (width - 20);
   const strictest = limits.latency_p99_ms ?? Infinity;
   const bars = indexes.map((index) => svg("rect", {
@@ -45,11 +55,11 @@ export function distribution(title, histograms, limits) {
     svg("line", { class: "limit", x1: x(Math.log2(limit) * 2 ** merged.scale), x2: x(Math.log2(limit) * 2 ** merged.scale), y1: 10, y2: base }),
     svg("text", { x: Math.min(x(Math.log2(limit) * 2 ** merged.scale) + 4, width - 150), y: 20 + 14 * row },
       `${name === "latency_p99_ms" ? "p99" : "p50"} budget ${figure(limit)} ms`)));
-  const said = `${merged.total} values` + Object.entries(limits).map(([name, limit]) => `, at least ${share(above(merged, limit))} above ${figure(limit)} ms (${name})`).join("");
+  const said = `${merged.total} values, p50 below ${figure(quantile(merged, 0.5))} ms, p99 below ${figure(quantile(merged, 0.99))} ms` + Object.entries(limits).map(([name, limit]) => `, at least ${share(above(merged, limit))} above ${figure(limit)} ms (${name})`).join("");
   return h("figure", {},
     h("figcaption", {}, h("strong", {}, title), ` ${said}`),
     svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}: ${said}` }, bars,
       svg("line", { class: "axis", x1: 10, x2: width - 10, y1: base, y2: base }), lines,
       svg("text", { x: 10, y: base + 18 }, `${figure(edge(first, merged.scale))} ms`),
-      svg("text", { x: width - 80, y: base + 18 }, `${figure(edge(last, merged.scale))} ms`)));
+      svg("text", { x: width - 10, y: base + 18, "text-anchor": "end" }, `${figure(edge(last, merged.scale))} ms`)));
 }

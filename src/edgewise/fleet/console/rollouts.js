@@ -1,6 +1,6 @@
 // Rollouts: the list, and one of them live with its commands.
 import { ask, part } from "./api.js";
-import { figure, h, mark, section, share, table, time } from "./dom.js";
+import { change, figure, h, mark, section, share, span, table, time } from "./dom.js";
 
 const NAMES = { start: "Start", approve: "Approve", pause: "Pause", resume: "Resume", extend: "Extend", abort: "Abort", roll_back: "Roll back" };
 
@@ -13,7 +13,7 @@ function commands(rollout) {
 
 export async function rollouts() {
   const found = await ask("rollouts");
-  return [h("h1", {}, "Rollouts"), section("Rollouts", table("Rollouts", ["rollout", "product", "from", "to", "state", "stage", "changed"], found.map(({ rollout, updated_ms }) =>
+  return [h("h1", {}, "Rollouts"), section("Rollouts", table("Rollouts", ["rollout", "product", "from", "to", "state", "stage", "changed (UTC)"], found.map(({ rollout, updated_ms }) =>
     [h("a", { href: `#/rollouts/${part(rollout.id)}` }, rollout.id), rollout.to_release.product, rollout.from_release.version, rollout.to_release.version,
       mark(rollout.state), rollout.stages[rollout.stage].name, time(updated_ms)])))];
 }
@@ -27,13 +27,26 @@ export async function rollout(confirm, name) {
   }, NAMES[each]));
   return [h("h1", {}, `${now.to_release.product}: ${now.from_release.version} to ${now.to_release.version}`),
     section("State", h("p", { id: "state" }, mark(now.state), ` · revision ${kept.revision} · ${now.id}`), h("div", { class: "row", role: "group", "aria-label": "Commands" }, buttons)),
-    section("Stages", table("Stages", ["stage", "devices", "approval", "bake", "looks", "state"], now.stages.map((stage, place) =>
-      [stage.name, stage.label ?? share(stage.share), stage.approval ? "asked" : "not asked", `${stage.bake_s} s`, stage.looks, placed(now, place)]))),
+    section("Stages", table("Stages", ["stage", "devices", "approval", "bake", "horizon", "looks", "started (UTC)", "state"], now.stages.map((stage, place) =>
+      [stage.name, devicesOf(stage), stage.approval ? "asked" : "not asked", span(stage.bake_s), span(stage.decide_s ?? stage.bake_s), looksOf(now, place), started(events, stage), placed(now, place)]))),
     now.last ? decision("Last decision", now.last) : null,
-    section("History", h("ol", {}, events.toReversed().map(({ event }) => h("li", {},
+    section("History", h("ol", { reversed: true }, events.toReversed().map(({ event }) => h("li", {},
       h("span", { class: "faint" }, `${time(event.at_s * 1000)} `), mark(event.kind), ` ${event.stage}`,
+      event.decision ? h("span", {}, ", ", mark(event.decision.answer)) : "",
       event.actor ? ` by ${event.actor}` : "", event.reason ? `: ${event.reason}` : "",
       event.decision ? h("details", {}, h("summary", {}, `Figures of look ${event.decision.look}`), figures(event.decision)) : null))))];
+}
+
+const devicesOf = (stage) => (stage.label ? `label ${stage.label}` : share(stage.share));
+
+function looksOf(now, place) {
+  const { looks } = now.stages[place];
+  return place === now.stage && now.fractions.length ? `${Math.round(now.fractions.at(-1) * looks)} of ${looks}` : looks;
+}
+
+function started(events, stage) {
+  const found = events.findLast(({ event }) => event.kind === "stage_started" && event.stage === stage.name);
+  return found ? time(found.event.at_s * 1000) : "–";
 }
 
 function placed(now, place) {
@@ -50,6 +63,9 @@ function decision(title, found) {
 }
 
 const figures = (found) => table("Gates", ["gate", "class", "canaries", "controls", "effect", "interval", "margin", "p harm (level)", "p within (level)", "says"],
-  found.figures.map((each) => [each.gate, each.group, each.canaries, each.controls, figure(each.effect), `${figure(each.low)} to ${figure(each.high)}`, figure(each.margin),
-    `${figure(each.p_harm)} (${figure(each.level_harm)})`, `${figure(each.p_within)} (${figure(each.level_within)})`,
+  found.figures.map((each) => [each.gate, each.group, each.canaries, each.controls, change(each.effect), interval(each), share(each.margin),
+    tested(each.p_harm, each.level_harm), tested(each.p_within, each.level_within),
     h("span", {}, mark(each.harmed ? "harmed" : each.within ? "within" : "undecided"), each.reason ? ` ${each.reason}` : "")]));
+
+const interval = ({ low, high }) => ((low ?? high ?? null) === null ? "–" : `${change(low)} to ${change(high)}`);
+const tested = (p, level) => ((p ?? null) === null ? "–" : `${figure(p, 2)} (${figure(level, 2)})`);

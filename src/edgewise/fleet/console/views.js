@@ -38,15 +38,16 @@ export async function fleet(product) {
 }
 
 export async function devices(after = "") {
-  const found = await ask(`devices?limit=200&after=${part(after)}`);
-  return [h("h1", {}, "Devices"), section("Devices", table("Devices", ["device", "product", "class", "labels", "runs", "enrolled", "last seen", ""], found.map((each) =>
-    [each.id, each.product, each.device_class, each.labels.join(", "), each.release?.slice(0, 12), time(each.enrolled_ms), time(each.seen_ms), each.revoked_ms ? "revoked" : ""])),
+  const [found, releases] = await Promise.all([ask(`devices?limit=200&after=${part(after)}`), ask("releases")]);
+  const versions = new Map(releases.map((each) => [each.digest, each.version]));
+  return [h("h1", {}, "Devices"), section("Devices", table("Devices", ["device", "product", "class", "labels", "runs", "enrolled (UTC)", "last seen (UTC)", "state"], found.map((each) =>
+    [each.id, each.product, each.device_class, each.labels.join(", ") || "–", versions.get(each.release) ?? each.release?.slice(0, 12), time(each.enrolled_ms), time(each.seen_ms), each.revoked_ms ? mark("revoked") : "enrolled"])),
     found.length === 200 ? link("Next devices", "devices", found.at(-1).id) : null)];
 }
 
 export async function releases() {
   const found = await ask("releases");
-  return [h("h1", {}, "Releases"), section("Releases", table("Releases", ["product", "version", "bytes", "published", "digest"], found.map((each) =>
+  return [h("h1", {}, "Releases"), section("Releases", table("Releases", ["product", "version", "bytes", "published (UTC)", "digest"], found.map((each) =>
     [each.product, link(each.version, "releases", each.product, each.version), each.size_bytes, time(each.created_ms), each.digest.slice(0, 16)])))];
 }
 
@@ -67,7 +68,7 @@ export async function release(product, version) {
 
 export async function alerts() {
   const found = await ask("alerts");
-  return [h("h1", {}, "Alerts"), section("Alerts", table("Alerts", ["product", "rule", "state", "opened", "closed", "long window", "short window"], found.map((each) =>
+  return [h("h1", {}, "Alerts"), section("Alerts", table("Alerts", ["product", "rule", "state", "opened (UTC)", "closed (UTC)", "long window", "short window"], found.map((each) =>
     [link(each.product, "fleets", each.product), each.burn.rule, mark(each.closed_ms === null ? "open" : "closed"), time(each.opened_ms), time(each.closed_ms), figure(each.burn.long_rate), figure(each.burn.short_rate)])))];
 }
 
