@@ -45,7 +45,7 @@ def open_variant(folder: Path, name: str | None, *, state: Sequence[tuple[str, s
     manifest, variant, _ = chosen
     shapes = settled_shapes(manifest, variant, state)
     session = BoundSession(folder / variant.model, threads=variant.threads, shapes=shapes, state=state)
-    _check_golden(session, _golden_inputs(folder, manifest), folder, variant)
+    _check_golden(session, golden_inputs(folder, manifest), folder, variant)
     return readied(session, folder, chosen)
 
 
@@ -111,7 +111,8 @@ def _variant_named(manifest: Manifest, name: str) -> Variant:
     )
 
 
-def _golden_inputs(folder: Path, manifest: Manifest) -> list[dict[str, Array]]:
+def golden_inputs(folder: Path, manifest: Manifest) -> list[dict[str, Array]]:
+    """Return the inputs of each golden sample, by name. Raises BundleError."""
     data = _read(folder / manifest.golden.path)
     return [{place.name: read_tensor(data, place) for place in sample} for sample in manifest.golden.samples]
 

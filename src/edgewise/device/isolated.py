@@ -23,9 +23,15 @@ class IsolatedSession(BoundSession):
     It keeps no states that could be set or handed on: a new process begins with zeros.
     """
 
-    def __init__(self, worker: Worker, layout: Layout, *, hang_s: float) -> None:
-        """Take a worker that is ready. An execution without a deadline is ended after `hang_s`."""
+    def __init__(
+        self, worker: Worker, layout: Layout, *, hang_s: float, sample: Mapping[str, Array] | None = None
+    ) -> None:
+        """Take a worker that is ready, and inputs to time it on.
+
+        An execution without a deadline is ended after `hang_s`.
+        """
         self._worker = worker
+        self._sample = sample
         self._hang_s = hang_s
         self.given = frozenset(each.name for each in layout.inputs)
         self.inputs = {each.name: np.broadcast_to(np.zeros((), each.dtype), each.shape or ()) for each in layout.inputs}
@@ -43,8 +49,14 @@ class IsolatedSession(BoundSession):
             raise ExecutionError(error.found, required=error.required, next_step=error.next_step) from error
 
     def run_from(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Refuse: the worker ran the golden inputs when it opened its model."""
-        raise _not_here(sorted(feeds))
+        """Execute once on the sample; others are refused: the worker ran the golden inputs when it opened its model."""
+        if feeds or self._sample is None:
+            raise _not_here(sorted(feeds))
+        return self.run(self._sample)
+
+    def close(self) -> None:
+        """End the process."""
+        self._worker.close()
 
     def set_state(self, values: Mapping[str, Array]) -> None:
         """Refuse: see the class."""

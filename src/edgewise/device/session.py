@@ -129,6 +129,9 @@ class BoundSession:
                 np.copyto(self.inputs[name], other.inputs[name])
         return True
 
+    def close(self) -> None:
+        """Do nothing: all goes with the session itself."""
+
     def stop(self) -> None:
         """Make an execution that is under way in another thread, and all to come, fail at the next operator."""
         self._options.terminate = True

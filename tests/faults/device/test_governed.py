@@ -8,12 +8,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
+import pytest
 from onnx import helper, numpy_helper
 
 from edgewise.bundle.write import Source
 from edgewise.contracts.capture import MARGIN
 from edgewise.contracts.telemetry import LATENCY_MS, REQUESTS
-from edgewise.device.agent.settings import CaptureOptions, Settings
+from edgewise.device.agent.settings import CaptureOptions, Settings, WorkerOptions
 from edgewise.device.audit.reading import read_audit
 from edgewise.device.governor.adaptive import AdaptiveRuntime
 from tests.faults.device.agents import enrol, publish, started
@@ -64,30 +65,37 @@ def slowed(data: bytes) -> bytes:
     return made
 
 
-def of_two_variants(version: str) -> bytes:
-    """Return a bundle whose chosen variant is slow, beside a fast one of the same answers."""
+def of_two_variants(version: str, *, slow: str = "fp32") -> bytes:
+    """Return a bundle of two variants with the same answers, one of them slow: the chosen one, or the other."""
     manifest, made = content(version, product=PRODUCT)
-    slow = manifest.variants[0]
+    first = manifest.variants[0]
     paths = {each: each.replace("fp32", "fast") for each in (GRAPH, WEIGHTS, GOLDEN)}
     copies: dict[str, Source] = {paths[each]: made[each] for each in paths}
     fast = msgspec.structs.replace(
-        slow,
+        first,
         name="fast",
         model=paths[GRAPH],
         weights=paths[WEIGHTS],
-        golden=msgspec.structs.replace(slow.golden, path=paths[GOLDEN]),
+        golden=msgspec.structs.replace(first.golden, path=paths[GOLDEN]),
     )
-    made = {**made, **copies, GRAPH: slowed(bytes(made[GRAPH]))}
-    return archive(restated(msgspec.structs.replace(manifest, variants=(slow, fast)), made), dict(sorted(made.items())))
+    made = {**made, **copies}
+    path = GRAPH if slow == "fp32" else paths[GRAPH]
+    made[path] = slowed(bytes(made[path]))
+    return archive(
+        restated(msgspec.structs.replace(manifest, variants=(first, fast)), made), dict(sorted(made.items()))
+    )
 
 
-def test_a_variant_that_is_late_gives_way_to_a_faster_one_through_the_agent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("worker", [None, WorkerOptions()], ids=["here", "in workers"])
+def test_a_variant_that_is_late_gives_way_to_a_faster_one_through_the_agent(
+    worker: WorkerOptions | None, tmp_path: Path
+) -> None:
     fleet = Fleet(tmp_path)
     with served(fleet.store) as url:
         image = publish(fleet, "1.2.0", of_two_variants("1.2.0"))
         fleet.direct(image)
         folder = enrol(fleet, url)
-        settings = Settings(governor=True, capture=CaptureOptions())
+        settings = Settings(governor=True, capture=CaptureOptions(), worker=worker)
         with started(folder, settings) as agent:
             assert agent.poll().result == "updated"
             assert agent.status().variant == "fp32"

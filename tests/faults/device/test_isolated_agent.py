@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from edgewise.device.agent.settings import Settings, WorkerOptions, read_settings
+from edgewise.device.governor.adaptive import AdaptiveRuntime
 from edgewise.device.isolated import IsolatedSession
 from edgewise.device.pipeline.answering import PipelineRuntime
 from edgewise.device.worker import Worker
 from edgewise.errors import ConfigError
 from tests.faults.device.agents import enrol, publish, started
 from tests.faults.device.bundles import sample
+from tests.faults.device.test_governed import of_two_variants
 from tests.faults.trust.fleet import Fleet, served
 from tests.unit.bundle.staged import LOUD, joined
 
@@ -82,10 +84,53 @@ def test_every_stage_gets_a_process_where_the_owner_wants_it(tmp_path: Path) -> 
             assert agent.status().stages[1].restarts == 1
 
 
-def test_a_worker_and_the_governor_do_not_go_together(tmp_path: Path) -> None:
+def test_each_variant_that_the_governor_may_choose_has_a_process(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path)
     with served(fleet.store) as url:
-        fleet.direct(publish(fleet, "1.0.0"))
+        fleet.direct(publish(fleet, "1.2.0", of_two_variants("1.2.0")))
+        with started(enrol(fleet, url), Settings(worker=WorkerOptions(), governor=True)) as agent:
+            assert agent.poll().result == "updated"
+            model = agent._serving.model
+            assert model is not None
+            assert isinstance(model.runtime, AdaptiveRuntime)
+            workers = [worker_of(each.session) for each in model.runtime.members]
+            assert len({each.pid for each in workers} - {None, os.getpid()}) == 2
+            assert all((each.memory_mib or 0) > 10 for each in model.runtime.joined.levels)  # of the process
+            assert model.sessions() == []
+            right = agent._serving.infer({"x": sample()}, until_s=time.monotonic() + 60)
+            assert right.outcome.kind == "local"
+            first = workers[0].pid
+            assert first is not None
+            os.kill(first, signal.SIGSTOP)  # as an operator that never comes back
+            assert agent._serving.infer({"x": sample()}, until_s=time.monotonic() + 0.05).outcome.kind == "refused"
+            again = agent._serving.infer({"x": sample()}, until_s=time.monotonic() + 60)
+            assert np.array_equal(again.outputs["y"], right.outputs["y"])
+            assert model.restarts() == 1
+        assert [each.pid for each in workers] == [None, None]
+
+
+def test_a_variant_that_does_not_join_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Worker] = []
+    real = Worker.__init__
+
+    def noted(worker: Worker, *arguments: object, **named: object) -> None:
+        seen.append(worker)
+        real(worker, *arguments, **named)  # type: ignore[arg-type]  # as it was called
+
+    monkeypatch.setattr(Worker, "__init__", noted)
+    fleet = Fleet(tmp_path)
+    with served(fleet.store) as url:
+        fleet.direct(publish(fleet, "1.2.0", of_two_variants("1.2.0", slow="fast")))
+        with started(enrol(fleet, url), Settings(worker=WorkerOptions(), governor=True)) as agent:
+            assert agent.poll().result == "updated"
+            assert isinstance(agent._serving.model.runtime, AdaptiveRuntime)  # type: ignore[union-attr]  # it was installed
+            assert [each.pid is None for each in seen] == [False, True]
+
+
+def test_a_worker_and_the_governor_do_not_go_together_for_stages(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    with served(fleet.store) as url:
+        fleet.direct(publish(fleet, "1.0.0", joined(tmp_path / "a")[0].read_bytes()))
         with started(enrol(fleet, url), Settings(worker=WorkerOptions(), governor=True)) as agent:
             problem = agent.poll().problem
     assert problem is not None

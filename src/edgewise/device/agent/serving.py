@@ -15,7 +15,7 @@ from edgewise.contracts.pipeline import PipelineManifest
 from edgewise.contracts.telemetry import LATENCY_MS
 from edgewise.device.agent.capturing import Capturing
 from edgewise.device.agent.counts import Counts
-from edgewise.device.agent.isolating import limits_of, open_isolated
+from edgewise.device.agent.isolating import limits_of, open_governed, open_isolated
 from edgewise.device.agent.measured import Measured
 from edgewise.device.agent.settings import WorkerOptions
 from edgewise.device.agent.shadow import Shadow, scorer_of
@@ -60,17 +60,11 @@ class Model:
     @classmethod
     def open(cls, slot: Slot, folder: Path, declared: Declared) -> Model:
         """Open the files of a slot, which were checked. Raises BundleError, ModelError, ExecutionError, ConfigError."""
-        if declared.worker is not None and declared.governor:
-            raise ConfigError(
-                "both governor and [worker]",
-                required="one of them: a worker holds one variant",
-                next_step="take one out of agent.toml",
-            )
         if isinstance(decode_sealed((folder / MANIFEST).read_bytes()), PipelineManifest):
             return cls(slot, _opened_stages(folder, declared))
         if declared.worker is not None:
-            runtime = open_isolated(folder, declared.worker, fallback=declared.fallback, audit=declared.audit)
-            return cls(slot, runtime)
+            isolated = open_governed if declared.governor else open_isolated
+            return cls(slot, isolated(folder, declared.worker, fallback=declared.fallback, audit=declared.audit))
         if not declared.governor:
             return cls(slot, Runtime.open(folder, fallback=declared.fallback, audit=declared.audit))
         from edgewise.device.governor.adaptive import AdaptiveRuntime  # noqa: PLC0415 - it loads all that meters need
@@ -94,7 +88,7 @@ class Model:
         if isinstance(runtime, PipelineRuntime):
             total = sum(each.restarts for each in runtime.stages)
         else:
-            total = runtime.session.restarts if isinstance(runtime.session, IsolatedSession) else 0
+            total = sum(each.restarts for each in sessions_of(runtime) if isinstance(each, IsolatedSession))
         new, self._restarts = total - self._restarts, total
         return new
 
@@ -118,6 +112,12 @@ def _opened_stages(folder: Path, declared: Declared) -> PipelineRuntime:
             "fallback.cloud for a bundle of several stages",
             required="a bundle of one model, or none of it",
             next_step="take it out of agent.toml, or assign this device another product",
+        )
+    if declared.worker is not None and declared.governor:
+        raise ConfigError(
+            "both governor and [worker] for a bundle of several stages",
+            required="one of them: the worker of a stage holds one variant",
+            next_step="take one out of agent.toml",
         )
     return PipelineRuntime.open(
         folder,

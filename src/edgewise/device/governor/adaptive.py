@@ -70,6 +70,10 @@ class Report(NamedTuple):
     sketches: dict[str, Sketch]
 
 
+Opener = Callable[[str | None], tuple[Ready, float | None]]
+"""Opens a variant by its name, the chosen one for None; with the memory that this took, in MiB, where that is known."""
+
+
 class AdaptiveRuntime:
     """Answers with the wanted variant, or with a lower one that joined; one thread at a time may use it.
 
@@ -136,33 +140,25 @@ class AdaptiveRuntime:
         audit: AuditLog | None = None,
         sensors: Sensors | None = None,
         sys: Path = SYS,
+        opener: Opener | None = None,
     ) -> Self:
         """Open the variants of an extracted bundle's folder, whose files were verified, and measure who joins.
 
         The chosen variant is the wanted one, unless another is named. One that cannot be opened, or is wrong on a
         golden input, does not join, and `joined.declined` says why; where it is the wanted one, that is raised:
         BundleError, ModelError, ExecutionError. Raises ConfigError where a fallback does not fit. `sys` is where sysfs
-        is mounted: meters and sensors are looked for there.
+        is mounted: meters and sensors are looked for there. `opener` opens variants elsewhere than in this process.
         """
-        from edgewise.device.bundled import open_variant  # noqa: PLC0415 - as in Runtime.open
-
-        sizes: dict[str, float | None] = {}
-
-        def opened(name: str | None) -> Ready:
-            before = _resident_mib()
-            ready = open_variant(folder, name, state=state)
-            after = _resident_mib()
-            sizes[ready.variant] = max(after - before, 0.0) if before is not None and after is not None else None
-            return ready
-
-        first = opened(wanted)
-        members, declined = [first], []
+        opened = opener or _in_this_process(folder, state)
+        first, size = opened(wanted)
+        members, declined, sizes = [first], list[Declined](), {first.variant: size}
         manifest = first.manifest
         for each in () if manifest is None else manifest.variants:
             if each.name == first.variant:
                 continue
             try:
-                members.append(opened(each.name))
+                ready, sizes[each.name] = opened(each.name)
+                members.append(ready)
             except EdgewiseError as error:
                 declined.append(Declined(each.name, error.found))
         budget = manifest.budget if manifest is not None else Budget()
@@ -244,9 +240,11 @@ class AdaptiveRuntime:
         return {name: self._report(name, counted) for name, counted in self._counted.items()}
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and the processes of variants that have one."""
         self._runtime.close()
         self.energy.close()
+        for each in self.members:
+            each.session.close()
         if self._sensors is not None:
             self._sensors.close()
 
@@ -254,7 +252,7 @@ class AdaptiveRuntime:
         """Note how late the local model was; what came to no execution for another reason says nothing."""
         if taken_ms is not None:
             share = taken_ms / due_ms
-        elif outcome.reason in _MISSES:
+        elif outcome.reason in _MISSES or (outcome.slack_ms or 0.0) < 0:  # a worker that was ended is late too
             share = 1.0 if due_ms > 0 else MOST
         else:
             return
@@ -302,10 +300,23 @@ class AdaptiveRuntime:
         self.switches.append(Switch(now_s, old.variant, new.variant, decision.cause, decision.reason, took_us))
 
 
-def _resident_mib() -> float | None:
+def _in_this_process(folder: Path, state: Sequence[tuple[str, str]]) -> Opener:
+    from edgewise.device.bundled import open_variant  # noqa: PLC0415 - as in Runtime.open
+
+    def opened(name: str | None) -> tuple[Ready, float | None]:
+        before = resident_mib()
+        ready = open_variant(folder, name, state=state)
+        after = resident_mib()
+        return ready, max(after - before, 0.0) if before is not None and after is not None else None
+
+    return opened
+
+
+def resident_mib(pid: int | None = None) -> float | None:
+    """Return what a process, this one by default, holds in memory; None where that cannot be read."""
     import psutil  # noqa: PLC0415 - a device that does not govern does not load it
 
     try:
-        return float(psutil.Process().memory_info().rss) / (1 << 20)
+        return float(psutil.Process(pid).memory_info().rss) / (1 << 20)
     except (OSError, psutil.Error):
         return None
