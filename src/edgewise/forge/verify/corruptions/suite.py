@@ -18,6 +18,9 @@ NAME, TITLE = "corruptions", "Corruptions"
 MARGIN = 0.05
 """Of fp32's score: what the variant may lose beyond fp32 under a condition; a larger `accuracy_drop` takes its place.
 Where a condition takes tens of points from both, a limit meant for clean inputs would fail any integers."""
+TOLD = 0.1
+"""Of the margin: a smaller excess is not flagged, however sure it is. Paired samples make differences significant that
+are a thousandth of the score, ten of which would still be far from the margin."""
 _ALPHA = 0.05
 _QUICK_SEVERITIES = (1, 3, 5)
 
@@ -26,7 +29,7 @@ def corruptions(subject: Subject, progress: Progress) -> Section:
     """Return, per condition, how much more the variant loses than fp32, with a test that allows for many conditions.
 
     A condition fails the variant where the excess is significant (sign-flip test, Holm over conditions) and the whole
-    of its interval beyond the margin; significant alone is a flag.
+    of its interval beyond the margin; it is flagged where the excess is significant and a tenth of the margin.
     """
     view = view_of(subject)
     if isinstance(view, str):
@@ -47,7 +50,7 @@ def corruptions(subject: Subject, progress: Progress) -> Section:
             value=float(trials.samples),
         ),
         _broken(trials),
-        *(_finding(trials, name, judged[name], adjusted[name], margin) for name in judged),
+        *(finding_of(trials, name, judged[name], adjusted[name], margin) for name in judged),
         *(Finding(name=f"corruptions.{name}", grade=Grade.UNAVAILABLE, detail=why)
           for name, why in view.missing.items()),
     ]  # fmt: skip
@@ -88,25 +91,28 @@ def _margin(subject: Subject, trials: Trials) -> float:
     return max(margin, subject.budget.accuracy_drop or 0.0)
 
 
-def _finding(trials: Trials, name: str, found: Excess, p: float, margin: float) -> Finding:
+def finding_of(trials: Trials, name: str, found: Excess, p: float, margin: float) -> Finding:
+    """Grade one condition by its excess, its adjusted p and what may be lost, both per unit of the loss."""
     worst, its = max(
         ((severity, _mean_excess(trials, (name, severity))) for of, severity in trials.cases if of == name),
         key=lambda each: each[1],
     )
     lost = {side: _mean_loss(trials, name, side) for side in ("reference", "variant")}
+    surely = p < _ALPHA and found.mean > 0
     grade = Grade.PASS
-    if p < _ALPHA and found.mean > 0:
+    if surely and found.mean >= TOLD * margin:
         least = found.mean if found.interval is None else found.interval.low
         grade = Grade.FAIL if least > margin else Grade.FLAG
     bounds = "" if found.interval is None else f" [{found.interval.low:+.4f}, {found.interval.high:+.4f}]"
-    verdict = "significantly more than" if grade is not Grade.PASS else "not significantly more than"
+    verdict = "significantly more than" if surely else "not significantly more than"
+    small = f", too little to tell of (below {TOLD * margin:.2g})" if surely and grade is Grade.PASS else ""
     return Finding(
         name=f"corruptions.{name}",
         subject=f"severity {worst}",
         grade=grade,
         detail=(
             f"the variant loses {lost['variant']:+.4f}, fp32 {lost['reference']:+.4f}: {found.mean:+.4f}{bounds} "
-            f"beyond fp32, {verdict} fp32 (p = {p:.3g} of {found.units}); worst at severity {worst}: {its:+.4f}"
+            f"beyond fp32, {verdict} fp32 (p = {p:.3g} of {found.units}){small}; worst at severity {worst}: {its:+.4f}"
         ),
         value=lost["variant"],
         reference=lost["reference"],
