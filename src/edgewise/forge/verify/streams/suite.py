@@ -60,7 +60,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PLANS = {
-    Depth.QUICK: Plan(soak=3.5, reference=1.0, condition=0.7, turns=3, starts=2),
+    Depth.QUICK: Plan(soak=2.5, reference=1.0, condition=0.6, turns=3, starts=2),
     Depth.FULL: Plan(soak=40.0, reference=10.0, condition=4.0, turns=4, starts=5),
 }
 
