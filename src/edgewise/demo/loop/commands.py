@@ -12,7 +12,7 @@ from typing import IO
 from edgewise.errors import WorkerError
 
 _EDGEWISE = (sys.executable, "-c", "from edgewise.cli import start; start()")
-_TIMEOUT_S = 120.0
+_TIMEOUT_S = 600.0
 _STOP_S = 10.0
 
 

@@ -33,7 +33,7 @@ STAGES = (
 )
 HOLDBACK = 0.4
 """A share of so few devices that there are controls to the end."""
-_READY_S = 60.0
+_READY_S = 300.0
 _JSON = {"content-type": "application/json"}
 ROOT, KEYS, SEALS, STORE, DATABASE, LOG = "trusted-root.json", "keys", "seals", "store", "fleet.db", "server.jsonl"
 
@@ -46,7 +46,7 @@ class Server:
         self.folder = folder
         self.url = f"http://127.0.0.1:{_free_port()}"
         self._commands = commands
-        self._http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=self.url, timeout=120, trust_env=False)
         self._operator: dict[str, str] = {}
         self._signer: dict[str, str] = {}
 
@@ -118,6 +118,10 @@ class Server:
         made = msgspec.json.decode(self._post("/api/v1/rollouts", msgspec.json.encode(draft)), type=Kept)
         self._post(f"/api/v1/rollouts/{made.rollout.id}/start", b"{}")
         return made.rollout.id
+
+    def extend(self, name: str) -> None:
+        """Watch the stage of a rollout anew, after its last look left it undecided."""
+        self._post(f"/api/v1/rollouts/{name}/extend", b"{}")
 
     def rollout(self, name: str) -> Kept:
         """Return a rollout as it is now."""

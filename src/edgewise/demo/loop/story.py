@@ -20,7 +20,7 @@ from edgewise.forge.progress import Progress
 
 BASELINE_S = 12.0
 """So long the applications ask before a rollout starts: what devices report then is what they are compared with."""
-_SETTLE_S, _ROLLOUT_S = 90.0, 150.0
+_SETTLE_S, _ROLLOUT_S = 300.0, 600.0
 _LOOK_S = 0.5
 FOLDER = "fleet"
 
@@ -122,6 +122,10 @@ def _rolled_out(
         time.sleep(_LOOK_S)
         last = _told(server, teller, name, after, last)
         rollout = server.rollout(name).rollout
+        if _undecided(rollout):  # the machine has other work, and latencies say little
+            teller.said(f"{after}: the gate still holds, so the stage is watched anew: {_why(rollout)}")
+            server.extend(name)
+            rollout = server.rollout(name).rollout
     last = _told(server, teller, name, after, last)
     target = expected.get(rollout.state)
     if target is not None:
@@ -129,10 +133,19 @@ def _rolled_out(
         _settle(site, teller, Counter({target: len(site.names)}))
     devices = Counter(release or "none" for release in site.running().values())
     held = ", ".join(f"{count} on {release}" for release, count in sorted(devices.items()))
-    if not rollout.state.terminal and rollout.last is not None:
-        teller.said(f"{after}: the gate still holds: {rollout.last.reason}")
+    if not rollout.state.terminal:
+        teller.said(f"{after}: the gate still holds: {_why(rollout)}")
     teller.said(f"{after}: {rollout.state.value.replace('_', ' ')}; devices: {held}")
     return Ended(rollout=rollout, devices=dict(devices))
+
+
+def _undecided(rollout: Rollout) -> bool:
+    """Return whether a stage's last look has left it on hold: a person decides then."""
+    return rollout.state is State.STAGED and rollout.fractions[-1:] == (1.0,)
+
+
+def _why(rollout: Rollout) -> str:
+    return "" if rollout.last is None else rollout.last.reason
 
 
 def _told(server: Server, teller: _Teller, name: str, version: str, after: int) -> int:
