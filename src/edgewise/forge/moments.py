@@ -24,6 +24,8 @@ from edgewise.runtimes.base import Runtime
 # Columns seen per region: so many, or so many times its inputs.
 _COLUMNS = 2048
 _COLUMNS_PER_INPUT = 4
+# So many are multiplied at a time: a sum of [k, k] costs the same for few of them.
+_AT_ONCE = 256
 # A dense matrix beyond this many inputs costs more than it brings.
 MAX_INPUTS = 4096
 
@@ -112,29 +114,40 @@ def _picked(count: int, limit: int, random: np.random.Generator) -> NDArray[np.i
 
 
 class _Sum:
-    """Running sums of columns and of their products."""
+    """Running sums of columns and of their products, which are taken of many columns at once."""
 
     def __init__(self) -> None:
         self._count = 0
         self._mean: NDArray[np.float64] | None = None
         self._mean_grid: NDArray[np.float64] | None = None
         self._second: NDArray[np.float64] | None = None
+        self._waiting: list[FloatArray] = []
 
     def add(self, columns: FloatArray, grid: Grid | None) -> None:
         on_grid = columns if grid is None else fake_quantize(columns, grid)
         mean = columns.sum(axis=2, dtype=np.float64)
         mean_grid = on_grid.sum(axis=2, dtype=np.float64)
-        second = (on_grid @ on_grid.transpose(0, 2, 1)).astype(np.float64)
-        if self._mean is None or self._mean_grid is None or self._second is None:
-            self._mean, self._mean_grid, self._second = mean, mean_grid, second
+        if self._mean is None or self._mean_grid is None:
+            self._mean, self._mean_grid = mean, mean_grid
         else:
             self._mean += mean
             self._mean_grid += mean_grid
-            self._second += second
         self._count += columns.shape[2]
+        self._waiting.append(on_grid)
+        if sum(each.shape[2] for each in self._waiting) >= _AT_ONCE:
+            self._multiply()
 
     def moments(self) -> Moments:
+        self._multiply()
         if self._mean is None or self._mean_grid is None or self._second is None:
             raise ValueError
         count = max(self._count, 1)
         return Moments(second=self._second / count, mean=self._mean / count, mean_grid=self._mean_grid / count)
+
+    def _multiply(self) -> None:
+        if not self._waiting:
+            return
+        columns = np.concatenate(self._waiting, axis=2)
+        self._waiting.clear()
+        second = (columns @ columns.transpose(0, 2, 1)).astype(np.float64)
+        self._second = second if self._second is None else self._second + second
