@@ -32,3 +32,21 @@ def test_such_a_script_starts_as_it_is_documented(tmp_path: Path, monkeypatch: p
     )
     assert done.returncode == 0, done.stderr
     assert "--devices" in done.stdout
+
+
+def test_the_governor_keeps_its_promises_over_a_recorded_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(BENCHMARKS.parent / "src"))
+    trace = BENCHMARKS.parent / "tests" / "unit" / "device" / "governor" / "traces" / "busy-machine.csv"
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "governor.py", "--replay", trace],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "DOES NOT HOLD" not in done.stdout
+    # Both pressures, both returns, the dwell time, and fewer misses than without it.
+    assert done.stdout.count(": holds") == 6
