@@ -178,9 +178,9 @@ def show(streams: dict[str, Stream], trace: Trace) -> None:
             print(f"  {phase.name}: {can}; governed {own:.2%}{'' if lowest >= CAN else holds(is_kept=own < CAN)}")
         elif span.start:
             names = governed.variants[span]
-            away = max((at for at, name in enumerate(names) if name != wanted), default=-1) + 1
-            back = f"back at {wanted} after {away * period_s:.1f} s" if away < len(names) else f"at {names[-1]} still"
-            print(f"  calm after it: {back}{holds(is_kept=names[-1] == wanted)}")
+            share = names.count(wanted) / len(names)
+            back = f"{wanted} after {names.index(wanted) * period_s:.1f} s, for {share:.0%} of it" if share else "never"
+            print(f"  calm after it: back at {back}{holds(is_kept=share > 0)}")
     print(f"  at most one switch a dwell time{holds(is_kept=min(gaps, default=np.inf) >= dwell_s)}")
     least, most = sum(governed.missed), sum(streams[WANTED].missed)
     print(
