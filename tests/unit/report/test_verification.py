@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 
 from edgewise.contracts.budget import Verdict
-from edgewise.contracts.verification import Chart, Line
+from edgewise.contracts.evidence import FlipEvidence
+from edgewise.contracts.verification import Chart, Finding, Grade, Line, Section
+from edgewise.forge.report.exemplars import picture
 from edgewise.forge.report.lines import line_chart
 from edgewise.forge.report.page import page
 from edgewise.forge.report.pictures import Picture
 from edgewise.forge.report.verification import summary, verification_page, write_verification
 from tests.unit.report import runs
 from tests.unit.report.verifications import HOSTILE, section, verification
+from tests.unit.verify.subjects_by_hand import Numbered
 
 
 class Tags(HTMLParser):
@@ -73,6 +76,38 @@ def test_everything_found_is_on_the_page() -> None:
         assert each.detail in words
     for expected in ("Flips by class", "as counted", "Reliability", "no points", "runs/old", "temperature", "cut-off"):
         assert expected in words
+
+
+def test_a_long_name_of_an_axis_is_not_cut_off() -> None:
+    line = Line(name="fp32", x=(1.0, 2.0), y=(1.0, 3.0))
+    for name in ("loss in top1", "loss in distance to its own clean output (there are no labels)"):
+        drawn = line_chart(Chart(title="Mean loss", x_label="severity", y_label=name, lines=(line,)))
+        beside = drawn[drawn.index("<svg") : drawn.index("</svg>")]
+        assert name in drawn
+        assert (name in beside) is (name == "loss in top1"), "along the axis there is room for some 32 characters"
+
+
+def test_counts_are_whole_numbers_and_ratios_are_not() -> None:
+    parts = [
+        Finding(name=f"x.{value}", grade=Grade.NOTED, detail="", value=value, reference=1.0) for value in (8.0, 2758.0)
+    ]
+    one = Section(suite="x", title="X", findings=tuple(parts), seconds=0.01)
+    page = " ".join(read(verification_page(verification(sections=(one,)))).words)
+    assert "8 1.00" in page
+    assert "2,758 1.00" in page
+    assert "0.0 s" not in page
+
+
+def test_an_exemplar_says_how_far_it_is_where_its_answers_read_the_same() -> None:
+    flip = FlipEvidence(
+        index=4, reference_answer="vector of 384", variant_answer="vector of 384", target=None, margin=None
+    )
+    split = Numbered([None] * 5)
+    assert picture(split, flip, distance=0.0067).captions == ("distance to fp32: 0.0067",)
+    page = verification_page(verification(), pictures=(picture(split, flip, distance=0.0067),))
+    assert "sample 4" in read(page).words
+    other = FlipEvidence(index=4, reference_answer="cat", variant_answer="dog", target=None, margin=None)
+    assert picture(split, other, distance=0.5).captions == ("fp32: cat", "variant: dog", "distance to fp32: 0.5")
 
 
 def test_nothing_is_loaded_and_no_name_breaks_out() -> None:

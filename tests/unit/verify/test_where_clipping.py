@@ -6,7 +6,7 @@ import numpy as np
 
 from edgewise.contracts.recipe import RangeMethod
 from edgewise.contracts.verification import Grade
-from edgewise.forge.verify.causes import Diagnosis, diagnose
+from edgewise.forge.verify.causes import Cause, Diagnosis, diagnose
 from edgewise.forge.verify.noise import Noise
 from edgewise.forge.verify.points import Point
 from edgewise.forge.verify.where_findings import saturation
@@ -45,6 +45,20 @@ def test_a_grid_of_which_nobody_knows_why_it_clips_is_named() -> None:
 
 def test_a_grid_that_is_not_the_one_that_was_calibrated_is_named() -> None:
     assert grade(clipped(reach=6.0, calibrated=(0.0, 2 * END))) is Grade.FLAG
+
+
+def test_values_that_round_to_the_end_of_a_coarse_grid_are_not_clipped() -> None:
+    """SiLU reaches down to -0.28, and a grid of 0 .. 170 has steps of 0.67: the nearest level is 0, its end."""
+    grid = Grid(scale=np.array(170 / 255, np.float32), zero_point=np.array(0, np.uint8))
+    noise = Noise(Point(reference="y", variant="y", grid=grid, region=None))
+    before = np.random.default_rng(0).normal(0, 2, (16, 1, 8, 8, 8)).astype(np.float32)
+    for values in before / (1 + np.exp(-before)):
+        noise.add(values, values, dequantize(quantize(values, grid), grid))
+    found = diagnose(noise, None, None)
+    assert found.clipped == 0
+    assert found.clipping_db == np.inf
+    assert found.cause is not Cause.SATURATION
+    assert grade(found) is Grade.PASS
 
 
 def test_clipping_that_makes_a_region_noisy_is_named_though_it_was_calibrated() -> None:

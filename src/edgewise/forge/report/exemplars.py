@@ -33,9 +33,12 @@ def exemplars(run: Run, *, config: TaskConfig, base: Path, note: Callable[[str],
         return ()
 
 
-def picture(dataset: Dataset, flip: FlipEvidence) -> Picture:
-    """Return one flip's input; its answers stand below it."""
+def picture(dataset: Dataset, flip: FlipEvidence, *, distance: float | None = None) -> Picture:
+    """Return one flip's input; its answers stand below it, and `distance`: alone where both answers read the same."""
     captions = [f"fp32: {flip.reference_answer}", f"variant: {flip.variant_answer}"]
+    if distance is not None:
+        captions = captions if flip.reference_answer != flip.variant_answer else []
+        captions.append(f"distance to fp32: {distance:.3g}")
     if flip.target is not None:
         captions.append(f"label: {flip.target}")
     if flip.margin is not None:

@@ -12,6 +12,8 @@ _WIDTH, _HEIGHT = 520, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 46
 _STYLES = 6
 """Curves are told apart by so many colours and dashes, then again from the first."""
+_LONGEST = 32
+"""Characters of a vertical axis's name that fit beside it; a longer one stands in the caption."""
 _DOTTED = 24
 """Up to so many points of a curve are marked."""
 
@@ -33,7 +35,12 @@ def line_chart(chart: Chart) -> Html:
         class_="lines",
         aria_label=chart.title,
     )
-    return tag("figure", tag("figcaption", chart.title), drawing, _key(lines) if len(lines) > 1 else None)
+    caption = tag("figcaption", chart.title, tag("span", chart.y_label, class_="small") if _is_long(chart) else None)
+    return tag("figure", caption, drawing, _key(lines) if len(lines) > 1 else None)
+
+
+def _is_long(chart: Chart) -> bool:
+    return len(chart.y_label) > _LONGEST
 
 
 def _axes(chart: Chart, across: Scale, up: Scale) -> list[Html]:
@@ -47,8 +54,9 @@ def _axes(chart: Chart, across: Scale, up: Scale) -> list[Html]:
     parts.append(tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=base, y2=base, class_="base"))
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(tag("text", chart.x_label, x=middle, y=_HEIGHT - 8, class_="middle"))
-    turned = f"translate(13 {(_TOP + base) / 2:g}) rotate(-90)"
-    parts.append(tag("text", chart.y_label, transform=turned, class_="middle"))
+    if not _is_long(chart):
+        turned = f"translate(13 {(_TOP + base) / 2:g}) rotate(-90)"
+        parts.append(tag("text", chart.y_label, transform=turned, class_="middle"))
     return parts
 
 

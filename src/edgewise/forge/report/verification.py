@@ -32,6 +32,7 @@ _CHIPS = {
 _ORDER = (Grade.FAIL, Grade.UNKNOWN, Grade.FLAG, Grade.PASS, Grade.NOTED, Grade.UNAVAILABLE)
 _TROUBLE = (Grade.FAIL, Grade.UNKNOWN, Grade.FLAG)
 _MOST_IN_SIGHT, _MOST_TROUBLES, _MOST_ROWS = 14, 16, 200
+_SHOWN_SECONDS = 0.05
 
 
 def write_verification(found: Verification, *, path: Path, pictures: Sequence[Picture] = ()) -> None:
@@ -129,7 +130,7 @@ def _section(section: Section, pictures: Sequence[Picture]) -> Html:
     ordered = sorted(section.findings, key=lambda each: _ORDER.index(each.grade))
     shown, rest = ordered[:_MOST_IN_SIGHT], ordered[_MOST_IN_SIGHT:]
     words = [
-        f"{section.seconds:.1f} s" if section.seconds else "",
+        f"{section.seconds:.1f} s" if section.seconds >= _SHOWN_SECONDS else "",
         f"seed {section.seed}" if section.seed is not None else "",
     ]
     return tag(
@@ -162,7 +163,10 @@ def _row(each: Finding) -> tuple[Child, ...]:
 
 
 def _value(value: float | None, unit: str) -> str:
-    return "" if value is None else number(value, unit)
+    if value is None:
+        return ""
+    is_count = not unit and abs(value) > 1 and float(value).is_integer()
+    return f"{value:,.0f}" if is_count else number(value, unit)
 
 
 def _table(each: Table) -> Html:
@@ -190,10 +194,14 @@ def _cell(cell: Cell) -> str:
 
 def _pictures(pictures: Sequence[Picture]) -> Html:
     shown = [
-        tag("figure", drawn(each), tag("figcaption", *(tag("span", line) for line in each.captions)))
+        tag("figure", drawn(each), tag("figcaption", *(tag("span", line) for line in _lines(each))))
         for each in pictures
     ]
-    return join([tag("h3", "Worst exemplars"), tag("div", *shown, class_="pictures")])
+    return join([tag("h3", "Inputs of the worst exemplars"), tag("div", *shown, class_="pictures")])
+
+
+def _lines(each: Picture) -> tuple[str, ...]:
+    return (f"sample {each.index}", *each.captions)
 
 
 def _changes(changes: Sequence[Change], baseline: str | None) -> Html:

@@ -36,8 +36,11 @@ def exemplar_table(subject: Subject, found: tuple[FlipEvidence, ...]) -> Table |
     if found:
         return Table(
             title="Worst exemplars",
-            columns=("sample", "fp32", "variant", "label", "fp32 margin"),
-            rows=tuple((e.index, e.reference_answer, e.variant_answer, e.target, e.margin) for e in found),
+            columns=("sample", "fp32", "variant", "label", "fp32 margin", "distance"),
+            rows=tuple(
+                (e.index, e.reference_answer, e.variant_answer, e.target, e.margin, _far(subject, e.index))
+                for e in found
+            ),
             note="Flips; those of which fp32 was surest come first.",
         )
     far = np.array(subject.pairs.divergences)
@@ -47,8 +50,13 @@ def exemplar_table(subject: Subject, found: tuple[FlipEvidence, ...]) -> Table |
     return Table(
         title="Farthest from fp32",
         columns=("sample", "distance"),
-        rows=tuple((int(each), float(far[each]) if np.isfinite(far[each]) else None) for each in order),
+        rows=tuple((int(each), _far(subject, int(each))) for each in order),
     )
+
+
+def _far(subject: Subject, index: int) -> float | None:
+    distance = float(subject.pairs.divergences[index])
+    return distance if np.isfinite(distance) else None
 
 
 def _target(target: object) -> str | None:

@@ -5,8 +5,9 @@ model, fp32 cut at every point, is fed what the variant had at each cut: its out
 without error of its own, so own error and inherited error come apart.
 
 With f what fp32 makes of the variant's inputs, g what the variant wrote and Q the grid it is written on, the own
-error splits into three parts: clipping (f - clip f), the grid (clip f - Q f) and the rest (Q f - g), which is what
-weights, biases and inputs' own rounding leave.
+error splits into three parts: clipping (f - clip f, of values more than half a step beyond the grid's ends), the grid
+(clip f - Q f, and f - Q f of all others) and the rest (Q f - g), which is what weights, biases and inputs' own rounding
+leave.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ class Noise:
             # A value half a step beyond the end is rounded to it, not clipped.
             inside = np.abs(f - clipped) <= 0.5 * float(np.max(grid.scale))
             on_grid = fake_quantize(f, grid) if grid.axis is None else clipped
-            self.clipping += _square(f - clipped)
-            self.rounding += _square(clipped - on_grid)
+            self.clipping += _square(np.where(inside, 0, f - clipped))
+            self.rounding += _square(np.where(inside, f, clipped) - on_grid)
             self.rest += _square(on_grid - g)
             self.clipped += int(f.size - inside.sum())
             inside &= (g > low) & (g < high)

@@ -107,8 +107,9 @@ def verify(
         warnings=tuple(filter(None, (broken_off(sections), *opened.warnings))),
         environment=environment(threads=subject.threads, seed=asked.seed),
     )
-    flips = worst(subject, flips_of(subject))[:PICTURES]
-    return Verified(document=document, pictures=tuple(picture(subject.test, each) for each in flips))
+    flips, far = worst(subject, flips_of(subject))[:PICTURES], subject.pairs.divergences
+    pictures = tuple(picture(subject.test, each, distance=far[each.index]) for each in flips)
+    return Verified(document=document, pictures=pictures)
 
 
 def write_document(found: Verification, folder: Path) -> None:

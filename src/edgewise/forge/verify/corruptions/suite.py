@@ -197,5 +197,5 @@ def _charts(trials: Trials, names: Sequence[str]) -> tuple[Chart, ...]:
     for side, words in (("reference", "fp32"), ("variant", "variant")):
         means = [float(np.nanmean([getattr(trials.cases[name, at], side).loss for name in names])) for at in shared]
         lines.append(Line(name=words, x=tuple(float(each) for each in shared), y=tuple(means)))
-    title = f"Mean loss over {len(names)} conditions"
+    title = f"Mean loss over {len(names)} conditions" if len(names) > 1 else f"Loss under {names[0]}"
     return (Chart(title=title, x_label="severity", y_label=f"loss in {trials.measure}", lines=tuple(lines)),)
