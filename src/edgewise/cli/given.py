@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgewise.bundle.names import MANIFEST
 from edgewise.cli.project import Arguments, overridden, read_config
 from edgewise.contracts.project import ModelConfig, Project
 from edgewise.contracts.task import TaskConfig
@@ -15,6 +16,8 @@ from edgewise.forge.importing.locate import Module, locate
 from edgewise.forge.verify.baseline import FOLDER
 from edgewise.forge.verify.given import EVIDENCE, Given, given_by_project, given_by_run, is_run
 
+_BUNDLE = ".edgewise"
+
 
 def given_of(arguments: Arguments, *, reference: str | None, config: str | None, cwd: Path) -> Given:
     """Return what is to be verified, with what was typed in its place.
@@ -23,6 +26,12 @@ def given_of(arguments: Arguments, *, reference: str | None, config: str | None,
     """
     subject = arguments.subject or ""
     path = cwd / subject
+    if path.suffix == _BUNDLE or (path / MANIFEST).is_file():
+        raise ConfigError(
+            f"{subject} is a bundle: neither test data nor how it was made are in it",
+            required="the run that it was sealed from, or one of its variants with model and data",
+            next_step="name the run; or `edgewise bundle extract` it, and name an .onnx file with --reference, --data",
+        )
     if is_run(path):
         if config is not None:
             raise ConfigError(

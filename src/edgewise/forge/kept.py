@@ -7,6 +7,7 @@ GPTQ chose, the shifts of biases and the divisors of smoothing come from data, a
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from zipfile import BadZipFile, is_zipfile
@@ -112,7 +113,7 @@ def read_kept(path: Path) -> Kept | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             header = msgspec.json.decode(held[_HEADER].tobytes(), type=_Header)
             arrays = {key: held[str(at)] for at, key in enumerate(header.arrays)}
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError, msgspec.DecodeError):
+    except (OSError, ValueError, KeyError, BadZipFile, EOFError, zlib.error, RuntimeError, msgspec.DecodeError):
         return None
     if header.version != _FORMAT:
         return None

@@ -25,6 +25,7 @@ from edgewise.forge.importing.sandbox import import_model
 from edgewise.forge.lower.lowering import lower
 from edgewise.forge.regions import regions_of
 from edgewise.forge.verify import cost
+from edgewise.forge.verify import open as opening
 from edgewise.forge.verify import verify as verifying
 from edgewise.forge.verify.streams.suite import streams
 from edgewise.forge.verify.suites import SUITES
@@ -39,6 +40,7 @@ TASK = TaskConfig(kind=TaskKind.CLASSIFICATION, calibrate="calibrate.npz", test=
 @pytest.fixture(autouse=True)
 def _short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "_SECONDS", dict.fromkeys(Depth, 0.1))
+    monkeypatch.setattr(opening, "_SECONDS", dict.fromkeys(Depth, 0.5))
     # What a busy machine does to a stream is no fault of a variant: `test_streams_imposed` runs that suite.
     monkeypatch.setattr(verifying, "SUITES", tuple(each for each in SUITES if each[1] is not streams))
 

@@ -17,9 +17,11 @@ from onnx import numpy_helper
 from edgewise.cli.main import run
 from edgewise.contracts.verification import Depth, Section, Verification
 from edgewise.errors import WorkerError
+from edgewise.forge.kept import KEPT
 from edgewise.forge.progress import Progress
 from edgewise.forge.verify import verify as verifying
 from edgewise.forge.verify.subject import Subject
+from tests.unit.report.verifications import verification
 
 Text = pytest.CaptureFixture[str]
 
@@ -28,10 +30,14 @@ Text = pytest.CaptureFixture[str]
 def place(data: Path, int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a model, a variant and data, which is the current one."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(data, tmp_path / "data")
-    shutil.copy(data / "model.onnx", tmp_path / "model.onnx")
-    shutil.copy(int8, tmp_path / "int8.onnx")
-    return tmp_path
+    return laid_out(tmp_path, data, int8)
+
+
+def laid_out(folder: Path, data: Path, int8: Path) -> Path:
+    shutil.copytree(data, folder / "data")
+    shutil.copy(data / "model.onnx", folder / "model.onnx")
+    shutil.copy(int8, folder / "int8.onnx")
+    return folder
 
 
 BARE = ["--reference", "model.onnx", "--data", "data"]
@@ -146,7 +152,13 @@ BAD: dict[str, tuple[list[str], str]] = {
     "a folder that is no run": (["data", *BARE], "a folder without evidence.json"),
     "a run that chose nothing": (["unfit"], "chose no variant"),
     "a run of which the model is gone": (["moved"], "no such file"),
-    "a run of another version": (["garbled"], "cannot be read"),
+    "a run that cannot be read": (["garbled"], "cannot be read"),
+    "a run of another version": (["future"], "a document of version 99"),
+    "a run without its evidence": (["bare"], "a folder without evidence.json"),
+    "a run of which the kept calibration is damaged": (["damaged"], "calibrated.npz cannot be read"),
+    "a bundle": (["kws-1.0.0.edgewise", *BARE], "is a bundle"),
+    "an extracted bundle": (["extracted"], "is a bundle"),
+    "not a number among the samples": (["int8.onnx", "--reference", "model.onnx", "--data", "holes"], "nan"),
     "unknown suite": (["int8.onnx", *BARE, "--suite", "thorough"], "full"),
     "unknown task": (["int8.onnx", *BARE, "--task", "clasification"], "did you mean classification"),
     "negative limit": (["int8.onnx", *BARE, "--flip-rate", "-1"], "from 0 to 1"),
@@ -154,18 +166,35 @@ BAD: dict[str, tuple[list[str], str]] = {
     "groups of another length": (["int8.onnx", *BARE, "--groups", "groups.txt"], "one for each test sample"),
     "missing groups": (["int8.onnx", *BARE, "--groups", "nobody.txt"], "nobody.txt"),
     "missing baseline": (["int8.onnx", *BARE, "--baseline", "data"], "holds no verification"),
+    "truncated baseline": (["int8.onnx", *BARE, "--baseline", "short.json"], "verify the old variant again"),
+    "baseline of another version": (["int8.onnx", *BARE, "--baseline", "new.json"], "a document of version 2"),
+    "baseline that is a run's evidence": (["int8.onnx", *BARE, "--baseline", "run.json"], "cannot be read"),
     "output is a file": (["int8.onnx", *BARE, "--output", "model.onnx"], "is a file"),
     "output cannot be made": (["int8.onnx", *BARE, "--output", "/proc/edgewise/out"], "cannot be written"),
 }
 
 
-@pytest.fixture
-def mess(place: Path, demo_run: Path) -> Path:
+@pytest.fixture(scope="module")
+def mess(data: Path, int8: Path, demo_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one of everything that is wrong; whoever is refused leaves it as it was."""
+    place = laid_out(tmp_path_factory.mktemp("mess"), data, int8)
     (place / "empty").mkdir()
     (place / "none").mkdir()
     with np.load(place / "data" / "test.npz") as arrays:
         np.savez(place / "none" / "test.npz", x=arrays["x"][:0], y=arrays["y"][:0])
+        (place / "holes").mkdir()
+        holed = arrays["x"][:64].astype(np.float32)
+        holed[5, 0, 3, 3] = np.nan
+        np.savez(place / "holes" / "test.npz", x=holed, y=arrays["y"][:64])
     (place / "text.onnx").write_text("hello")
+    whole = msgspec.json.encode(verification())
+    (place / "short.json").write_bytes(whole[: len(whole) // 2])
+    (place / "new.json").write_bytes(whole.replace(b'"format_version":1,', b'"format_version":2,"news":[],', 1))
+    shutil.copy(demo_run / "evidence.json", place / "run.json")
+    (place / "kws-1.0.0.edgewise").write_bytes(b"PK")
+    (place / "extracted").mkdir()
+    for name in ("manifest.json", "evidence.json"):
+        (place / "extracted" / name).write_text("{}")
     (place / "groups.txt").write_text("a\nb\n")
     model = onnx.load(place / "model.onnx")
     _save(model, place / "other.onnx", inputs="pixels")
@@ -178,13 +207,18 @@ def mess(place: Path, demo_run: Path) -> Path:
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="../../../etc/passwd")
     (place / "outside.onnx").write_bytes(outside.SerializeToString())
-    for name in ("unfit", "moved", "garbled"):
+    for name in ("unfit", "moved", "garbled", "future", "bare", "damaged"):
         shutil.copytree(demo_run, place / name)
     evidence = json.loads((place / "unfit" / "evidence.json").read_text())
     (place / "unfit" / "evidence.json").write_text(json.dumps(evidence | {"chosen": None}))
     project = json.loads((place / "moved" / "project.json").read_text())
     (place / "moved" / "project.json").write_text(json.dumps(project | {"base": "/nowhere"}))
-    (place / "garbled" / "evidence.json").write_text('{"format_version": 0}')
+    (place / "garbled" / "evidence.json").write_text('{"model": 3}')
+    (place / "future" / "evidence.json").write_text('{"format_version": 99}')
+    (place / "bare" / "evidence.json").unlink()
+    kept = place / "damaged" / KEPT
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"PK\x03\x04 torn off")
     return place
 
 
@@ -214,13 +248,16 @@ def everything(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize(("arguments", "words"), BAD.values(), ids=BAD.keys())
 def test_bad_input_gets_one_message_and_leaves_nothing(
-    mess: Path, capfd: Text, arguments: list[str], words: str
+    mess: Path, capfd: Text, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
+    monkeypatch.chdir(mess)
     before = everything(mess)
     assert run(["verify", *arguments, "--json"]) == 2
     out, err = capfd.readouterr()
     error = json.loads(out)["error"]
     assert words in " ".join(f"{error['found']} {error['required']} {error['next_step']}".split())
+    assert error["found"]
+    assert error["next_step"] or words == "full", "an option's own values are told by the parser"
     assert "Traceback" not in err
     assert everything(mess) == before
 

@@ -10,12 +10,13 @@ import msgspec
 from edgewise.contracts.budget import Budget
 from edgewise.contracts.project import ModelConfig, Project, RunProject
 from edgewise.contracts.recipe import Recipe
-from edgewise.contracts.run import Run
+from edgewise.contracts.run import FORMAT_VERSION, Run
 from edgewise.contracts.target import PowerModel, RuntimeName
 from edgewise.contracts.task import TaskConfig
 from edgewise.errors import ConfigError, ModelError, TargetError
 from edgewise.forge.kept import KEPT
 from edgewise.forge.targets import load_target
+from edgewise.forge.verify.versions import check_version
 
 EVIDENCE, PROJECT, VARIANTS = "evidence.json", "project.json", "variants"
 _MOST_BYTES = 256 << 20
@@ -128,7 +129,11 @@ def _decoded(path: Path, kind: type[T]) -> T:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size} bytes", required="a document of `edgewise optimize`")
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        data = path.read_bytes()
+        if kind is Run:
+            again = "run `edgewise optimize` again, with this edgewise"
+            check_version(data, supported=FORMAT_VERSION, name=str(path), next_step=again)
+        return msgspec.json.decode(data, type=kind)
     except OSError as error:
         raise ConfigError(
             f"{path}: {error.strerror}",

@@ -11,12 +11,12 @@ import numpy as np
 
 from edgewise.contracts.target import RuntimeName
 from edgewise.contracts.verification import Depth
-from edgewise.errors import DataError, EdgewiseError, ExecutionError, ModelError
+from edgewise.errors import ConfigError, DataError, EdgewiseError, ExecutionError, ModelError
 from edgewise.forge.data.labels import Labelled, check_labels, has_integer_labels
 from edgewise.forge.data.open import CALIBRATE, TEST, open_split
 from edgewise.forge.data.split import Subset
 from edgewise.forge.importing.sandbox import check_variant, import_model
-from edgewise.forge.kept import read_kept
+from edgewise.forge.kept import Kept, read_kept
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Task
 from edgewise.forge.tasks.choose import choose_task
@@ -65,6 +65,7 @@ def open_subject(given: Given, asked: Asked, *, work: Path, progress: Progress) 
 
     Both files are parsed in the sandbox first; `work` receives what is written on the way.
     """
+    kept_of_run = _kept(given)
     progress.start("import the reference", None)
     imported = import_model(given.reference.path, base=given.base, inputs=given.reference.inputs, work=work)
     progress.start("check the variant", None)
@@ -112,7 +113,7 @@ def open_subject(given: Given, asked: Asked, *, work: Path, progress: Progress) 
         threads=given.threads,
         pairs=pairs,
         recipe=given.recipe,
-        kept=None if given.kept is None else read_kept(given.kept),
+        kept=kept_of_run,
         equalised=equalised is not None,
         groups=None if groups is None else tuple(groups[at] for at in kept),
         budget=given.budget,
@@ -139,6 +140,20 @@ def _loaded(given: Given, path: Path) -> Session:
             required=f"a variant that {given.runtime} can load",
             next_step="check that it was made for this runtime",
         ) from error
+
+
+def _kept(given: Given) -> Kept | None:
+    """Return what the run kept; a damaged file is refused, for without it less would be shown than the run can show."""
+    if given.kept is None:
+        return None
+    kept = read_kept(given.kept)
+    if kept is None:
+        raise ConfigError(
+            f"{given.kept} cannot be read: it is damaged, or of another version",
+            required="what the run kept of its calibration, from which its variant is built again bit for bit",
+            next_step="run `edgewise optimize` into this folder again, or restore the file from where the run was made",
+        )
+    return kept
 
 
 def _equalised(given: Given, reference: Session, test: Labelled, *, work: Path) -> Path | None:
