@@ -4,6 +4,10 @@ arXiv 1906.04721, section 4.1, for chains of any shape. Tensors whose channels m
 (a residual stream, its sums, its pools) form a class. Dividing every channel c of a class by s_c > 0 is
 free where all that writes the class is linear up to its Relu (its weight rows and biases are divided)
 and all that reads it has weights (their columns are multiplied): the function stays what it was.
+
+A Clip at b (Relu6) behind the only writer stays at b. Where all readers are depthwise, whose channels have a row of
+weights each, its channels are scaled up all the same: those that it really cuts not at all, the others as far as their
+peaks leave room beneath b. One that passes its peak by more than that room is cut, as any calibrated range cuts.
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ from edgewise.runtimes.base import Runtime
 _HOMOGENEOUS = frozenset({"Add", "MaxPool", "AveragePool", "GlobalAveragePool"})
 _SAMPLES = 48
 _LIMIT = 64.0
+# Beneath a Clip: how much farther than its peak a channel may go, and how much it may be scaled up at most.
+_ROOM, _CLIPPED_LIMIT = 1.25, 16.0
 
 
 class ChannelClass(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +41,8 @@ class ChannelClass(msgspec.Struct, frozen=True, kw_only=True):
     tensors: tuple[str, ...]
     writers: tuple[Region, ...]
     readers: tuple[Region, ...]
+    bound: float = np.inf
+    """Where a Clip behind the only writer cuts; infinite without one."""
 
 
 def channel_classes(graph: Graph, regions: tuple[Region, ...]) -> tuple[ChannelClass, ...]:
@@ -70,11 +78,15 @@ def equalised(
     """Return the model with all classes scaled: s_c = r_c^alpha / w_c^(1 - alpha), of geometric mean 1.
 
     r_c is the largest magnitude of channel c over the class's tensors (`peaks`), w_c that of the
-    columns that read it. alpha = 1 makes the activations' channels equal, 0 the columns.
+    columns that read it. alpha = 1 makes the activations' channels equal, 0 the columns. Beneath a Clip
+    s_c = min(r_c / top, 1), top being the largest r_c that has room.
     """
     changed: dict[str, FloatArray] = {}
     for each in classes:
         span = np.max([peaks[name] for name in each.tensors], axis=0)
+        if np.isfinite(each.bound):
+            _scale(graph, changed, each, _beneath(span, each.bound))
+            continue
         columns = np.max([_column_peaks(graph, changed, region) for region in each.readers], axis=0)
         live = (span > 0) & (columns > 0)
         if not live.any():
@@ -120,7 +132,7 @@ def _class(
         if source is None or name in graph.outputs:
             return None
         if source.op not in _HOMOGENEOUS:
-            if source.kind is not Kind.CONV or source.bounds not in (None, (0.0, np.inf)):
+            if source.kind is not Kind.CONV or (source.bounds or (0.0,))[0] != 0.0:
                 return None
             writers[source.name] = source
         for index in graph.consumers.get(name, ()):
@@ -132,9 +144,29 @@ def _class(
             if reader.kind is not Kind.CONV or (source.raw_output == name and source.output != name):
                 return None
             readers[reader.name] = reader
-    if not writers or not readers:
+    return _joined(graph, names, tuple(writers.values()), tuple(readers.values()))
+
+
+def _joined(
+    graph: Graph, names: set[str], writers: tuple[Region, ...], readers: tuple[Region, ...]
+) -> ChannelClass | None:
+    bound = min((each.bounds[1] for each in writers if each.bounds is not None), default=np.inf)
+    clipped = bool(np.isfinite(bound))
+    if not writers or not readers or (clipped and len(writers) > 1):
         return None
-    return ChannelClass(tensors=tuple(sorted(names)), writers=tuple(writers.values()), readers=tuple(readers.values()))
+    if clipped and not all(_is_depthwise(graph, each) for each in readers):
+        return None
+    return ChannelClass(tensors=tuple(sorted(names)), writers=writers, readers=readers, bound=bound)
+
+
+def _beneath(span: FloatArray, bound: float) -> FloatArray:
+    top = max(min(float(span.max()), bound / _ROOM), 1e-12)
+    return np.asarray(np.where(span > 0, np.clip(span / top, 1 / _CLIPPED_LIMIT, 1.0), 1.0), np.float32)
+
+
+def _is_depthwise(graph: Graph, region: Region) -> bool:
+    groups = int(attribute(graph.nodes[region.anchor], "group", 1))
+    return groups > 1 and graph.constants[region.weight or ""].shape[1] == 1
 
 
 def _weight(graph: Graph, changed: Mapping[str, FloatArray], name: str) -> FloatArray:

@@ -102,6 +102,42 @@ def test_a_class_ends_at_a_clip_an_output_or_a_sigmoid() -> None:
     assert tensors(chain("Clip", extra=("low", "high"))) == set()
 
 
+def clipped(*, depthwise: bool = True) -> onnx.ModelProto:
+    """Conv with channels far apart, Clip(0, 6), a depthwise or a plain conv."""
+    random = np.random.default_rng(3)
+    inner = 1 if depthwise else 16
+    values = conv_values(random, "a", 16, 3, 3) | conv_values(random, "b", 16, inner, 3)
+    values |= {"low": np.array(0, np.float32), "high": np.array(6, np.float32)}
+    values["a_w"] *= np.logspace(-1.5, 1, 16, dtype=np.float32).reshape(-1, 1, 1, 1)
+    nodes = [
+        conv("a", "x", "a"),
+        helper.make_node("Clip", ["a", "low", "high"], ["act"], name="act"),
+        conv("b", "act", "y", group=16 if depthwise else 1),
+    ]
+    return model_of(nodes, inputs={"x": [1, 3, 8, 8]}, outputs=["y"], values=values)
+
+
+def test_channels_beneath_a_clip_are_scaled_up_where_a_depthwise_convolution_reads_them() -> None:
+    shop = Workshop(clipped())
+    model = equalise(shop)
+    before, after = (
+        {each.name: numpy_helper.to_array(each) for each in one.graph.initializer} for one in (shop.model, model)
+    )
+    grown = (np.abs(after["a_w"]) / np.abs(before["a_w"])).reshape(16, -1).mean(axis=1)
+    assert grown.min() == 1.0  # what the Clip cuts stays
+    assert grown.max() > 4
+    assert (grown > 1).sum() > 8
+    for one, two in zip(shop.outputs(shop.model), shop.outputs(model), strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-5 * np.abs(one).max())
+    equal = Workshop(model)
+    assert equal.sqnr_db(equal.build(equal.everywhere(STATIC))) > shop.sqnr_db(shop.build(shop.everywhere(STATIC)))
+
+
+def test_channels_beneath_a_clip_stay_where_a_row_of_weights_reads_many() -> None:
+    shop = Workshop(clipped(depthwise=False), samples=1)
+    assert channel_classes(shop.graph, shop.regions) == ()
+
+
 @pytest.mark.parametrize("name", ["stem_relu", "depth_act", "y"])
 def test_moments_are_those_of_the_im2col_matrix(name: str) -> None:
     shop = Workshop(residual(), samples=3)

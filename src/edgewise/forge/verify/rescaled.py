@@ -43,7 +43,7 @@ def rescaled(reference: Graph, variant: Graph) -> tuple[Graph, int] | None:
     classes = sorted(channel_classes(reference, regions), key=lambda each: min(order[w.name] for w in each.writers))
     for each in classes:
         first = min(each.writers, key=lambda region: order[region.name])  # what it reads has its factors by now
-        factor = _factor(reference, first, held, factors)
+        factor = _factor(reference, first, held, factors, only_up=bool(np.isfinite(each.bound)))
         factors |= dict.fromkeys(each.tensors, factor)
         if np.abs(factor - 1).max() > _LEAST:
             found.append((each, factor))
@@ -87,13 +87,19 @@ def _gains(rows: FloatArray, weight: Weight) -> tuple[FloatArray, NDArray[np.boo
     return np.asarray(gain, np.float32), np.asarray(np.sqrt((left**2).mean(axis=1)) <= _FIT, np.bool_)
 
 
-def _factor(graph: Graph, writer: Region, held: Mapping[str, Weight], factors: Mapping[str, FloatArray]) -> FloatArray:
-    """Return the factors of the channels that a region writes, as the variant has them; ones where it does not say."""
+def _factor(
+    graph: Graph, writer: Region, held: Mapping[str, Weight], factors: Mapping[str, FloatArray], *, only_up: bool
+) -> FloatArray:
+    """Return the factors of the channels that a region writes, as the variant has them; ones where it does not say.
+
+    Beneath a Clip channels are scaled up only (`only_up`), and the largest stays where it is.
+    """
     ones = np.ones(len(graph.constants[writer.weight or ""]), np.float32)
     if writer.name not in held:
         return ones
     gain, fits = _gains(_rows(graph, writer, factors), held[writer.name])
-    if fits.mean() < _ROWS or abs(float(np.log(gain).mean())) > _MEAN:
+    usual = np.log(gain).min() if only_up else np.log(gain).mean()
+    if fits.mean() < _ROWS or abs(float(usual)) > _MEAN:
         return ones
     return np.asarray(1 / gain, np.float32)
 
