@@ -29,13 +29,13 @@ const TONES = {
 export const mark = (word) => h("span", { class: `mark ${TONES[word] ?? ""}` }, String(word).replaceAll("_", " "));
 export const time = (ms) => (ms ? new Date(ms).toISOString().replace("T", " ").slice(0, 19) : "–");
 export const figure = (value, digits = 3) => (value === null || value === undefined ? "–" : Number(value.toPrecision(digits)).toString());
-export const share = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)} %`);
-// A share or a relative change, with its sign: small ones need digits that large ones do not.
+export const share = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
+// A share or a relative change, with its sign: small ones need digits that large ones do not. Spaces do not break.
 export const change = (value) => {
   if (value === null || value === undefined) return "–";
   const percent = 100 * value;
-  if (!percent) return "0 %";
-  return `${percent > 0 ? "+" : ""}${percent.toFixed(Math.abs(percent) < 1 ? 3 : 1)} %`;
+  if (!percent) return "0\u00a0%";
+  return `${percent > 0 ? "+" : ""}${percent.toFixed(Math.abs(percent) < 1 ? 3 : 1)}\u00a0%`;
 };
 export const span = (seconds) => {
   const [size, unit] = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].find(([each]) => seconds % each === 0);

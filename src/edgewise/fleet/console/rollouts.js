@@ -30,7 +30,7 @@ export async function rollout(confirm, name) {
     section("Stages", table("Stages", ["stage", "devices", "approval", "bake", "horizon", "looks", "started (UTC)", "state"], now.stages.map((stage, place) =>
       [stage.name, devicesOf(stage), stage.approval ? "asked" : "not asked", span(stage.bake_s), span(stage.decide_s ?? stage.bake_s), looksOf(now, place), started(events, stage), placed(now, place)]))),
     now.last ? decision("Last decision", now.last) : null,
-    section("History", h("ol", { reversed: true }, events.toReversed().map(({ event }) => h("li", {},
+    section("History", h("ul", {}, events.toReversed().map(({ event }) => h("li", {},
       h("span", { class: "faint" }, `${time(event.at_s * 1000)} `), mark(event.kind), ` ${event.stage}`,
       event.decision ? h("span", {}, ", ", mark(event.decision.answer)) : "",
       event.actor ? ` by ${event.actor}` : "", event.reason ? `: ${event.reason}` : "",
@@ -67,5 +67,5 @@ const figures = (found) => table("Gates", ["gate", "class", "canaries", "control
     tested(each.p_harm, each.level_harm), tested(each.p_within, each.level_within),
     h("span", {}, mark(each.harmed ? "harmed" : each.within ? "within" : "undecided"), each.reason ? ` ${each.reason}` : "")]));
 
-const interval = ({ low, high }) => ((low ?? high ?? null) === null ? "–" : `${change(low)} to ${change(high)}`);
-const tested = (p, level) => ((p ?? null) === null ? "–" : `${figure(p, 2)} (${figure(level, 2)})`);
+const interval = ({ low, high }) => ((low ?? high ?? null) === null ? "–" : `${change(low)} to\u00a0${change(high)}`);
+const tested = (p, level) => ((p ?? null) === null ? "–" : `${figure(p, 2)}\u00a0(${figure(level, 2)})`);
