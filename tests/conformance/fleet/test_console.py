@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +22,6 @@ from tests.unit.bundle.bundles import archive, files
 CHROMIUM = Path("/usr/bin/chromium")
 QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", *QUIET]
-SHOTS = os.environ.get("EDGEWISE_SCREENSHOTS")
-"""A folder to write the documentation's pictures to."""
-
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: apt-get install chromium")
 
 
@@ -45,13 +41,6 @@ def signed_in(browser: Browser, fleet: Fleet, token: dict[str, str]) -> Page:
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Fleets")).to_be_visible()
     return page
-
-
-def shoot(page: Page, name: str) -> None:
-    if SHOTS:
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-            page.screenshot(path=Path(SHOTS) / f"{name}-{scheme}.png")
 
 
 @pytest.fixture
@@ -99,7 +88,6 @@ def test_a_rollout_goes_from_draft_over_approval_to_rollback(browser: Browser, f
     expect(state).to_contain_text("paused")
     command(page, "Resume", "back")
     expect(state).to_contain_text("staged")
-    shoot(page, "rollout")
     command(page, "Roll back", "too warm")
     expect(state).to_contain_text("rolled back")
     expect(page.get_by_role("group", name="Commands").get_by_role("button")).to_have_count(0)
@@ -109,7 +97,6 @@ def test_a_rollout_goes_from_draft_over_approval_to_rollback(browser: Browser, f
     page.goto(f"{fleet.url}/console#/fleets/{product}")
     chart = page.get_by_role("img", name="pi5, 1.0.0: 400 values")
     expect(chart).to_contain_text("p99 budget 1.5 ms")
-    shoot(page, "fleet")
     for each in ("devices", "releases", f"releases/{product}/1.1.0", "alerts", "audit", "rollouts"):
         page.goto(f"{fleet.url}/console#/{each}")
         expect(page.get_by_role("region").first).to_be_visible()
