@@ -57,6 +57,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def normalised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's model as the import leaves it: a process of its own each time, so once for all."""
+    work = tmp_path_factory.mktemp("imported")
+    return import_model(str(demo_folder() / "model.onnx"), base=work, inputs={}, work=work).normalised
+
+
+@pytest.fixture(scope="session")
 def recipe_and_int8(data: Path) -> tuple[Recipe, Path]:
     """A recipe that puts every convolution into int8, and the variant that it makes."""
     work = data / "work"

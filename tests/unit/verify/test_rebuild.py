@@ -16,7 +16,6 @@ from edgewise.demo import demo_folder
 from edgewise.forge.calibrate import calibrate
 from edgewise.forge.data.open import open_dataset
 from edgewise.forge.graph import Graph
-from edgewise.forge.importing.sandbox import import_model
 from edgewise.forge.kept import Kept, kept_of, read_kept, write_kept
 from edgewise.forge.lower.lowering import lower
 from edgewise.forge.parameters import WeightValues
@@ -31,10 +30,9 @@ from tests.unit.verify.variants import broken, edit
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Recipe]:
+def made(normalised: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Recipe]:
     """The demo model in int8 by its recipe: the variant, the imported model, the recipe."""
     work = tmp_path_factory.mktemp("made")
-    normalised = import_model(str(demo_folder() / "model.onnx"), base=work, inputs={}, work=work).normalised
     graph = Graph(onnx.load(str(normalised)))
     regions = regions_of(graph)
     execute = runtime(RuntimeName.ONNXRUNTIME)
@@ -78,10 +76,9 @@ HEAD = "logits"
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Recipe, Path]:
+def learned(normalised: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Recipe, Path]:
     """A variant whose rounding, biases and smoothing data chose, with what its run keeps of that."""
     work = tmp_path_factory.mktemp("learned")
-    normalised = import_model(str(demo_folder() / "model.onnx"), base=work, inputs={}, work=work).normalised
     graph = Graph(onnx.load(str(normalised)))
     regions = regions_of(graph)
     execute = runtime(RuntimeName.ONNXRUNTIME)

@@ -9,10 +9,8 @@ import onnx
 import pytest
 
 from edgewise.contracts.verification import Grade
-from edgewise.demo import demo_folder
 from edgewise.forge.equalise import channel_classes, scaled
 from edgewise.forge.graph import Graph
-from edgewise.forge.importing.sandbox import import_model
 from edgewise.forge.progress import Silent
 from edgewise.forge.regions import regions_of
 from edgewise.forge.verify.integrity import integrity
@@ -22,12 +20,6 @@ from edgewise.forge.verify.where import where
 from edgewise.runtimes.onnxruntime_ import OnnxRuntime
 from tests.unit.verify.subjects import names, subject, troubles
 from tests.unit.verify.variants import broken, calibration, edit, quantized
-
-
-@pytest.fixture(scope="module")
-def normalised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    work = tmp_path_factory.mktemp("imported")
-    return import_model(str(demo_folder() / "model.onnx"), base=work, inputs={}, work=work).normalised
 
 
 @pytest.fixture(scope="module")
