@@ -115,7 +115,11 @@ class Inbox:
 
 
 def received(body: bytes, device: Identity, *, now_ms: int, days: int) -> list[Received]:
-    """Return the envelopes of a request, one or a list of them, checked. Raises TelemetryError: then none is kept."""
+    """Return the envelopes of a request, one or a list of them, checked. Raises TelemetryError: then none is kept.
+
+    Devices send the oldest first. Each is noted a millisecond before the one after it, so that the release which a
+    device reported last is known where one request holds windows of two.
+    """
     documents = [msgspec.Raw(body)]
     if body.lstrip()[:1] == b"[":
         try:
@@ -125,11 +129,12 @@ def received(body: bytes, device: Identity, *, now_ms: int, days: int) -> list[R
     if len(documents) > MOST_AT_ONCE:
         raise TelemetryError(f"{len(documents)} envelopes", required=f"at most {MOST_AT_ONCE} in a request")
     found = []
-    for each in documents:
+    for place, each in enumerate(documents, start=1):
         document = bytes(each)
         envelope = decode_envelope(document)
         check_sender(envelope, device, now_ms=now_ms, days=days)
-        found.append(Received(device.id, envelope.boot, envelope.sequence, device.product, now_ms, document))
+        at_ms = now_ms - (len(documents) - place)
+        found.append(Received(device.id, envelope.boot, envelope.sequence, device.product, at_ms, document))
     return found
 
 

@@ -53,12 +53,13 @@ class TestTelemetry:
 
     def test_a_device_is_shown_with_what_it_last_reported(self, fleet: Fleet) -> None:
         device, silent = fleet.device("seen"), fleet.device("seen")
-        before = round(time.time() * 1000)
-        for number, release in enumerate((OLD, NEW)):
-            assert send(fleet, device, encode_envelope(envelope(device.name, number, release=release))) == 202
-            totals(fleet, "seen", number + 1)
+        before = round(time.time() * 1000) - 1000
+        for number, releases in enumerate(((OLD, NEW), (NEW, OLD))):  # the second time it swaps back in one request
+            windows = [envelope(device.name, 2 * number + at, release=each) for at, each in enumerate(releases)]
+            assert send(fleet, device, msgspec.json.encode(windows)) == 202
+            totals(fleet, "seen", 2 * number + 2)
         found = fleet.http.get(f"/api/v1/devices/{device.name}", headers=fleet.operator).json()
-        assert found["release"] == NEW
+        assert found["release"] == OLD
         assert found["seen_ms"] >= before
         listed = fleet.http.get("/api/v1/devices?limit=1000", headers=fleet.operator).json()
         assert found in listed
