@@ -14,6 +14,7 @@ from edgewise.forge.tasks.detection import BOXES, Detection
 from edgewise.forge.tasks.embedding import Embedding, Pair
 from edgewise.forge.tasks.generic import Generic
 from edgewise.forge.tasks.speech import Speech
+from edgewise.forge.verify import scores
 from tests.unit.verify.subjects_by_hand import examined, subject
 
 SAMPLES = 60
@@ -38,6 +39,12 @@ TASKS: dict[str, tuple[Task, Array, list[Any]]] = {
     "speech": (Speech(), FRAMES, [np.array([1, 2, 3])] * SAMPLES),
     "generic": (Generic(), VECTORS, [None] * SAMPLES),
 }
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interval of 2000 rank correlations or error rates takes seconds; here it matters that there is one."""
+    monkeypatch.setattr(scores, "_RESAMPLES", 200)
 
 
 @pytest.mark.parametrize(("task", "outputs", "targets"), TASKS.values(), ids=TASKS)
