@@ -22,8 +22,10 @@ from edgewise.fleet.store.rollouts import Kept, KeptEvent
 
 CANARY = "canary"
 DEVICE_CLASS = "gateway"
+# Wide, for the good release is smaller and not everywhere faster: between other work integers in so small a model may
+# cost a fifth more than floats, which this user allows. The bad release takes about twice as long.
 POLICY = GatePolicy(
-    metrics=(MetricGate(metric=LATENCY_MS, statistic=Statistic.P50, margin=0.25),),
+    metrics=(MetricGate(metric=LATENCY_MS, statistic=Statistic.P50, margin=0.6),),
     rates=(RateGate(events="crashes", trials=REQUESTS, margin=0.01),),
     report_s=60,
 )
