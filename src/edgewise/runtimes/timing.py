@@ -105,7 +105,7 @@ def interleave(
     Round r runs sample r of `feeds` (taken in turn) on every session, in a seeded order that rotates
     by one each round. Sessions faster than 2 ms run untimed for 2 ms before their turn: a neighbour's weights have
     just filled the caches, and a core needs a while to power up the units that only integers use (AMX: ResNet-8 in
-    int8 seemed 8 % slower than fp32 after one run, and was 20 % faster from the eighth on). Garbage collection is off.
+    int8 seemed 8 % slower than fp32 after one run, and is 19 % faster in a steady loop). Garbage collection is off.
     `busy` (see `busy_clock`) is read beside the clock, for speed-ups.
     Raises DataError where there is nothing to run.
     """

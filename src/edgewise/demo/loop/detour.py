@@ -1,6 +1,6 @@
 """A model made slow on purpose: it computes the same, after a detour whose result counts for nothing.
 
-No release of `edgewise optimize` is slower than fp32, so the demo's bad release has to be made by hand.
+What `edgewise optimize` chooses is hardly ever slower than fp32, so the demo's bad release has to be made by hand.
 """
 
 from __future__ import annotations
