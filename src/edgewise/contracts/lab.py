@@ -52,12 +52,13 @@ class LabQuestion(Value, kw_only=True):
 
 
 class LabTimes(Value, kw_only=True):
-    """Times of one model, one sample a round, milliseconds of one inference; see `runtimes.timing`."""
+    """Times of one model, `per_round` samples a round, milliseconds of one inference; see `runtimes.timing`."""
 
     samples_ms: tuple[float, ...]
     repeats: int
     busy_ms: tuple[float, ...] = ()
-    """Processor time of the thread that ran it; empty where that is not all of the work."""
+    """Processor time of the thread that ran it, round by round; empty where that is not all of the work."""
+    per_round: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
 
 
 class LabKernel(Value, kw_only=True):

@@ -66,7 +66,7 @@ def _timed(question: LabQuestion, folder: Path, about: LabAnswer) -> LabAnswer:
     busy = busy_clock(question.runtime, threads=question.threads)
     times = interleave(sessions, _feeds(question, folder), plan=plan, busy=busy)
     found = {
-        name: LabTimes(samples_ms=each.samples_ms, repeats=each.repeats, busy_ms=each.busy_ms)
+        name: LabTimes(samples_ms=each.samples_ms, repeats=each.repeats, busy_ms=each.busy_ms, per_round=each.per_round)
         for name, each in times.items()
     }
     return msgspec.structs.replace(about, times=found, failures=failures)

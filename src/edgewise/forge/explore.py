@@ -25,7 +25,7 @@ from edgewise.forge.progress import Progress
 from edgewise.forge.regions import regions_of
 from edgewise.forge.search.bench import Bench, Trial
 from edgewise.forge.search.corrections import correct, smooth_products
-from edgewise.forge.search.options import Style, direct, formats_in, offered, placed, uniform
+from edgewise.forge.search.options import Style, direct, formats_in, halvable, offered, placed, uniform
 from edgewise.forge.search.plan import SearchPlan
 from edgewise.forge.search.strategy import (
     Offers,
@@ -46,7 +46,7 @@ from edgewise.forge.tasks.base import Feeds
 from edgewise.runtimes.timing import Plan as Latency
 from edgewise.runtimes.timing import speedup
 
-FOLDED = "fp32 folded"
+FOLDED, HALVED = "fp32 folded", "fp16 folded"
 # So few regions of a further format are judged one by one too.
 _CHEAP_UNITS = 4
 _ROUND_ACTIVATIONS = (Format.INT8_STATIC, Format.INT8_DYNAMIC)
@@ -119,6 +119,7 @@ class Explorer:
                 per_channel=prepared.target.per_channel,
                 smooth=smooth,
                 equalise=bench.equalised,
+                halved=halvable(bench.graph, bench.regions) if prepared.too_large else (),
                 seed=self._seed,
             )
             for method in plan.range_methods
@@ -144,7 +145,7 @@ class Explorer:
             bench, placements, styles_of(style, corrected=corrected, direct=plan.direct), costs, self._progress
         )
         # What import folded alone may be worth more than any integers: fp32 is a candidate.
-        folded = bench.try_all([placed({}, styles[0], name=FOLDED)])
+        folded = bench.try_all([placed({}, styles[0], name=HALVED if styles[0].halved else FOLDED)])
         judged = [*tried, *folded]
         trials = [*screened, *judged]
         return Explored(
@@ -333,7 +334,11 @@ class Explorer:
         return found
 
     def _predict(self, costs: Costs, trial: Trial) -> float | None:
-        placement = {each.region: each.format for each in trial.recipe.regions}
+        halves = {name for name, times in costs.time_us.items() if Format.FP16 not in times}
+        placement = {
+            each.region: Format.FP32 if each.format is Format.FP16 and each.region in halves else each.format
+            for each in trial.recipe.regions
+        }
         try:
             return predicted_us(self._prepared.regions, costs, placement, self._prepared.graph.outputs)
         except KeyError:  # a format that was dropped as too slow has no cost

@@ -19,6 +19,7 @@ from edgewise.forge.data.split import Subset, at_most, split_pool
 from edgewise.forge.graph import Graph
 from edgewise.forge.importing.sandbox import Imported
 from edgewise.forge.measure.lab import Here, Lab
+from edgewise.forge.measure.size import size_mib
 from edgewise.forge.regions import Region, regions_of
 from edgewise.forge.targets import load_target
 from edgewise.forge.tasks.base import Task
@@ -68,6 +69,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     any_size: bool = True
     """Whether the budget leaves the size of the file open."""
+    too_large: bool = False
+    """Whether fp32 is larger than the budget allows."""
 
     @property
     def threads(self) -> int:
@@ -82,7 +85,7 @@ def prepare(project: Project, *, base: Path, imported: Callable[[], Imported], l
     model = imported()
     graph = Graph(onnx.load(str(model.normalised)))
     fp32 = execute.load(model.original, threads=target.threads)
-    config = project.task
+    config, most_mib = project.task, project.budget.size_mib
     pool = _opened(CALIBRATE, config, fp32, base)
     test = open_split(TEST, config=config, inputs=fp32.inputs, folder=base)
     labelled = test if test is not None and test.targets is not None else pool
@@ -118,7 +121,8 @@ def prepare(project: Project, *, base: Path, imported: Callable[[], Imported], l
         judged=judged,
         test=final,
         notes=model.notes,
-        any_size=project.budget.size_mib is None,
+        any_size=most_mib is None,
+        too_large=most_mib is not None and size_mib(model.original) > most_mib,
         warnings=tuple(
             dict.fromkeys(filter(None, (told, shared, *pool.warnings, *(test.warnings if test is not None else ()))))
         ),

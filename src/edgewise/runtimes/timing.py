@@ -2,7 +2,9 @@
 
 Comparing two models that were timed one after the other measures the machine's mood. Here the
 sessions take turns within a round, in an order that rotates, and a speed-up is the median over
-rounds of the ratio *within* a round. Where inference runs in the calling thread alone, the ratio is of
+rounds of the ratio *within* a round. A turn is a short stream of runs, because that is what a device
+sees: a single run between others' runs is slowed by what they left in the caches and by units that
+had been powered down. Where inference runs in the calling thread alone, the ratio is of
 that thread's processor time, which other programs on a busy machine do not stretch by taking the
 core away; latencies are always of the wall clock.
 """
@@ -32,14 +34,16 @@ Progress = Callable[[float], None]
 """Is told the share of the work that is done, 0..1."""
 
 _SHORTEST_SAMPLE_NS = 100_000
+_TURN_NS, _MOST_IN_TURN = 5_000_000, 50
 _SETTLE_NS, _MOST_SETTLING = 2_000_000, 64
-_CHECK_EVERY = 20
+_CHECK_EVERY = 10
+_LEAST_TO_STOP = 20
 _SAMPLES_OF_P99 = 100
 _RESAMPLES, _RESAMPLES_TO_STOP = 2000, 300
 
 
 class Timings(msgspec.Struct, frozen=True):
-    """Times of one session, one sample a round, in milliseconds of one inference.
+    """Times of one session, `per_round` samples a round, in milliseconds of one inference.
 
     A model that runs in less than 0.1 ms is repeated within a sample, `repeats` times, and the
     sample is the mean; its p99 and maximum are then those of such means.
@@ -48,7 +52,13 @@ class Timings(msgspec.Struct, frozen=True):
     samples_ms: tuple[float, ...]
     repeats: int = 1
     busy_ms: tuple[float, ...] = ()
-    """Processor time of the calling thread, sample by sample; empty where that is not all of the work."""
+    """Processor time of the calling thread, round by round; empty where that is not all of the work."""
+    per_round: int = 1
+
+    @property
+    def rounds_ms(self) -> tuple[float, ...]:
+        """The mean of each round's samples."""
+        return tuple(np.asarray(self.samples_ms).reshape(-1, self.per_round).mean(axis=1).tolist())
 
     @property
     def p50_ms(self) -> float:
@@ -79,8 +89,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How long to measure.
 
     Measuring stops after `rounds`, or after `budget_s` seconds (at least `least` rounds are done),
-    or from 100 rounds on (which a p99 needs) as soon as the 95 % interval of every speed-up over
-    the first session is narrower than `precision` of its value either way.
+    or from 20 rounds and 100 samples on (which a p99 needs) as soon as the 95 % interval of every
+    speed-up over the first session is narrower than `precision` of its value either way.
     """
 
     rounds: int = 200
@@ -102,10 +112,11 @@ def interleave(
 ) -> dict[str, Timings]:
     """Time all sessions in turns; the first is the reference that the others are compared with.
 
-    Round r runs sample r of `feeds` (taken in turn) on every session, in a seeded order that rotates
-    by one each round. Sessions faster than 2 ms run untimed for 2 ms before their turn: a neighbour's weights have
-    just filled the caches, and a core needs a while to power up the units that only integers use (AMX: ResNet-8 in
-    int8 seemed 8 % slower than fp32 after one run, and is 19 % faster in a steady loop). Garbage collection is off.
+    In a round every session runs the same samples of `feeds`, some 5 ms of them at the slowest session's pace and at
+    least one, in a seeded order that rotates by one each round. Sessions faster than 2 ms run untimed for 2 ms before
+    their turn: a neighbour's weights have just filled the caches, and a core needs a while to power up the units that
+    only integers use (AMX: ResNet-8 in int8 seemed 8 % slower than fp32 in single runs, 10 % faster in single runs
+    after 2 ms, and is 19 to 24 % faster in a steady loop). Garbage collection is off.
     `busy` (see `busy_clock`) is read beside the clock, for speed-ups.
     Raises DataError where there is nothing to run.
     """
@@ -120,25 +131,29 @@ def interleave(
         typical_ns = {name: _warm_up(sessions[name], feeds, plan.warmup, clock) for name in names}
         settling = {name: _settling(taken) for name, taken in typical_ns.items()}
         repeats = math.ceil(_SHORTEST_SAMPLE_NS / max(1, min(typical_ns.values())))
+        per_round = _in_turn(max(typical_ns.values()) * repeats)
         for index in range(plan.rounds):
-            feed = feeds[index % len(feeds)]
+            some = [feeds[(index * per_round + at) % len(feeds)] for at in range(per_round)]
             for name in (*order[index % len(order) :], *order[: index % len(order)]):
                 session = sessions[name]
                 for _ in range(settling[name]):
-                    session.run(feed)
+                    session.run(some[0])
                 before = busy() if busy is not None else 0
-                samples[name].append(_time(session, feed, repeats, clock) / NS_PER_MS)
+                samples[name] += [_time(session, feed, repeats, clock) / NS_PER_MS for feed in some]
                 if busy is not None:
-                    worked[name].append((busy() - before) / repeats / NS_PER_MS)
+                    worked[name].append((busy() - before) / repeats / per_round / NS_PER_MS)
             done = index + 1
             spent = (clock() - begin) / 1e9 / max(plan.budget_s, 1e-9)
             if progress is not None:
                 progress(min(1.0, max(done / plan.rounds, spent)))
-            if done >= plan.least and (spent >= 1 or _precise(worked or samples, names, done, plan)):
+            if done >= plan.least and spent >= 1:
+                break
+            due = done % _CHECK_EVERY == 0 and done >= max(plan.least, _LEAST_TO_STOP, _SAMPLES_OF_P99 / per_round)
+            if due and len(names) > 1 and _precise(_timings(samples, worked, repeats, per_round), names, plan):
                 break
     if progress is not None:
         progress(1.0)
-    return {name: Timings(tuple(samples[name]), repeats, tuple(worked.get(name, ()))) for name in names}
+    return _timings(samples, worked, repeats, per_round)
 
 
 def busy_clock(runtime: str, *, threads: int) -> Clock | None:
@@ -152,28 +167,39 @@ def speedup(reference: Timings, variant: Timings, *, seed: int = 0) -> tuple[flo
     Both must come from the same call of `interleave`: sample r of one is divided by sample r of the
     other. Above 1 the variant is faster.
     """
-    both = bool(reference.busy_ms and variant.busy_ms)
-    mine, theirs = (each.busy_ms if both else each.samples_ms for each in (variant, reference))
-    return _median_ratio(theirs, mine, np.random.default_rng(seed), _RESAMPLES)
+    return _median_ratio(reference, variant, np.random.default_rng(seed), _RESAMPLES)
 
 
 def _median_ratio(
-    reference: Sequence[float], variant: Sequence[float], generator: np.random.Generator, resamples: int
+    reference: Timings, variant: Timings, generator: np.random.Generator, resamples: int
 ) -> tuple[float, Interval]:
-    interval = median_ratio_interval(reference, variant, generator=generator, resamples=resamples)
-    return float(np.median(np.asarray(reference) / np.asarray(variant))), interval
+    both = bool(reference.busy_ms and variant.busy_ms)
+    mine, theirs = (each.busy_ms if both else each.rounds_ms for each in (variant, reference))
+    interval = median_ratio_interval(theirs, mine, generator=generator, resamples=resamples)
+    return float(np.median(np.asarray(theirs) / np.asarray(mine))), interval
 
 
-def _precise(samples: Mapping[str, Sequence[float]], names: Sequence[str], done: int, plan: Plan) -> bool:
-    """Return whether every ratio is known well enough; looked at once in a while, for it costs time."""
-    if done < _SAMPLES_OF_P99 or done % _CHECK_EVERY or len(names) == 1:
-        return False
+def _timings(
+    samples: Mapping[str, Sequence[float]], worked: Mapping[str, Sequence[float]], repeats: int, per_round: int
+) -> dict[str, Timings]:
+    return {
+        name: Timings(tuple(each), repeats, tuple(worked.get(name, ())), per_round) for name, each in samples.items()
+    }
+
+
+def _precise(timings: Mapping[str, Timings], names: Sequence[str], plan: Plan) -> bool:
+    """Return whether every ratio is known well enough."""
     generator = np.random.default_rng(plan.seed)
     for name in names[1:]:
-        median, interval = _median_ratio(samples[names[0]], samples[name], generator, _RESAMPLES_TO_STOP)
+        median, interval = _median_ratio(timings[names[0]], timings[name], generator, _RESAMPLES_TO_STOP)
         if max(interval.high - median, median - interval.low) > plan.precision * median:
             return False
     return True
+
+
+def _in_turn(sample_ns: int) -> int:
+    """Return how many samples of one round a session takes, by the slowest session's time for one."""
+    return min(math.ceil(_TURN_NS / max(1, sample_ns)), _MOST_IN_TURN)
 
 
 def _settling(typical_ns: int) -> int:

@@ -76,7 +76,8 @@ def test_times_kernels_and_memory_come_from_the_device(lab: tuple[str, Path], tm
         threads=1,
         plan=Plan(rounds=12, budget_s=5),
     )
-    assert {len(each.samples_ms) for each in timed.times.values()} == {12}
+    assert {len(each.rounds_ms) for each in timed.times.values()} == {12}
+    assert {len(each.busy_ms) for each in timed.times.values()} == {12}
     assert (set(timed.times), set(timed.failures)) == ({"fp32", "the same"}, {"broken"})
     path = tmp_path / "model.onnx"
     path.write_bytes(MODEL)

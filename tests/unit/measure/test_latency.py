@@ -18,6 +18,7 @@ def test_samples_are_the_time_of_one_run() -> None:
     machine = Machine()
     sessions = {"fp32": machine.session("fp32", lambda _: 6 * MS), "int8": machine.session("int8", lambda _: 3 * MS)}
     timings = interleave(sessions, FEEDS, plan=SLOW, clock=machine.clock)
+    assert timings["fp32"].per_round == 1
     assert timings["fp32"].samples_ms == (6.0,) * 12
     assert timings["int8"].samples_ms == (3.0,) * 12
     assert speedup(timings["fp32"], timings["int8"])[0] == 2.0
@@ -71,10 +72,44 @@ def test_a_fast_model_is_repeated_within_a_sample_and_settled_before_it() -> Non
     sessions = {"a": machine.session("a", lambda _: 30_000), "b": machine.session("b", lambda _: 60_000)}
     timings = interleave(sessions, FEEDS, plan=Plan(rounds=10, warmup=2, precision=0.0), clock=machine.clock)
     assert timings["a"].repeats == timings["b"].repeats == 4
-    assert timings["a"].samples_ms == pytest.approx((0.03,) * 10)
+    assert timings["a"].samples_ms == pytest.approx((0.03,) * 10 * 21)
     runs = {name: sum(each == name for each, _ in machine.log) for name in "ab"}
-    assert runs["b"] == 1 + 2 + 10 * (34 + 4)  # 2 ms before each sample
-    assert runs["a"] == 1 + 2 + 10 * (64 + 4)  # no more than 64 runs
+    assert runs["b"] == 1 + 2 + 10 * (34 + 21 * 4)  # 2 ms before each turn, and 5 ms of it at the slower one's pace
+    assert runs["a"] == 1 + 2 + 10 * (64 + 21 * 4)  # no more than 64 runs before it
+
+
+def test_a_turn_is_a_stream_of_the_same_samples_for_every_session() -> None:
+    machine = Machine()
+    sessions = {"a": machine.session("a", lambda _: 2 * MS), "b": machine.session("b", lambda _: 3 * MS)}
+    timings = interleave(sessions, FEEDS, plan=Plan(rounds=6, warmup=1, precision=0.0), clock=machine.clock)
+    turns = [machine.log[at : at + 2] for at in range(4, len(machine.log), 2)]
+    assert len(turns) == 12
+    assert all(one[0] == other[0] for one, other in turns)
+    assert {tuple(feed for _, feed in turn) for turn in turns} == {(0, 1), (2, 0), (1, 2)}
+    assert timings["a"].per_round == timings["b"].per_round == 2
+    assert len(timings["a"].samples_ms) == 12
+
+
+def test_a_unit_that_powers_up_during_a_turn_hardly_slows_it() -> None:
+    """Integers need 1 ms of work in a row until they run at 0.2 ms instead of 1 ms; others' turns power them down."""
+    machine, row = Machine(), [0, 0]
+
+    def cost(_: int) -> int:
+        last, length = row
+        length = length + 1 if last == len(machine.log) - 1 else 1
+        row[:] = len(machine.log), length
+        return MS if length == 1 else MS // 5
+
+    sessions = {"fp32": machine.session("fp32", lambda _: MS), "int8": machine.session("int8", cost)}
+    timings = interleave(sessions, FEEDS, plan=Plan(rounds=40, precision=0.0), clock=machine.clock)
+    assert speedup(timings["fp32"], timings["int8"])[0] == pytest.approx(5.0)
+
+
+def test_the_speed_up_is_of_rounds() -> None:
+    reference = Timings((4.0, 2.0, 8.0, 4.0), 1, (), 2)
+    variant = Timings((1.0, 2.0, 3.0, 3.0), 1, (), 2)
+    assert reference.rounds_ms == (3.0, 6.0)
+    assert speedup(reference, variant)[0] == 2.0
 
 
 def test_a_slow_model_is_neither_repeated_nor_settled() -> None:

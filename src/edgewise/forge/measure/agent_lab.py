@@ -98,7 +98,10 @@ class AgentLab:
         if progress is not None:
             progress(1.0)
         return Timed(
-            {names[key]: Timings(each.samples_ms, each.repeats, each.busy_ms) for key, each in found.times.items()},
+            {
+                names[key]: Timings(each.samples_ms, each.repeats, each.busy_ms, each.per_round)
+                for key, each in found.times.items()
+            },
             {names[key]: reason for key, reason in found.failures.items()},
         )
 

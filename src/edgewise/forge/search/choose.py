@@ -116,7 +116,7 @@ _NEXT = {
     "latency_p50_ms": "try --effort thorough, more threads, or a smaller model",
     "latency_p99_ms": "try --effort thorough, more threads, a quieter machine, or a smaller model",
     "peak_memory_mib": "try a smaller input or model: most of the peak is the runtime and the activations",
-    "size_mib": "offer int4_weight or fp16 in the target's formats, or take a smaller model",
+    "size_mib": "offer int4_weight in the target's formats, or take a smaller model: floats are stored as fp16 already",
     "energy_mj": "give the target a power model, or measure on a machine with an energy counter",
     "accuracy_drop": "add calibration samples, try --effort thorough, or allow more time for fp32 regions",
     "flip_rate": "add calibration samples, try --effort thorough, or allow more time for fp32 regions",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import msgspec
+import numpy as np
 
 from edgewise.contracts.recipe import Format, Granularity, RangeMethod, Recipe, RegionRecipe, Rounding, Signs
 from edgewise.contracts.target import Target
@@ -33,6 +34,8 @@ class Style(msgspec.Struct, frozen=True, kw_only=True):
     per_channel: bool = True
     equalise: bool = False
     """Whether the graph was equalised: a fact about it, kept in the recipe."""
+    halved: tuple[str, ...] = ()
+    """Regions whose weights are stored as fp16 where they stay floats."""
     seed: int = 0
 
 
@@ -43,6 +46,12 @@ def offered(graph: Graph, regions: tuple[Region, ...], target: Target) -> dict[s
         for region in regions
         if _worth_it(graph, region)
     }
+
+
+def halvable(graph: Graph, regions: tuple[Region, ...]) -> tuple[str, ...]:
+    """Return the regions whose weights can be stored as fp16: on every target they are cast back as a model loads."""
+    weighted = (region for region in regions if region.weight is not None and Format.FP16 in region.formats)
+    return tuple(region.name for region in weighted if _worth_it(graph, region) and _in_half(graph, region))
 
 
 def direct(graph: Graph, regions: tuple[Region, ...], offers: Mapping[str, tuple[Format, ...]]) -> Offers:
@@ -72,10 +81,12 @@ def uniform(
 
 
 def placed(placement: Mapping[str, Format], style: Style, *, name: str) -> Recipe:
-    """Return the recipe of a placement in one style; fp32 regions are left out."""
+    """Return the recipe of a placement in one style; what is stored as fp32 is left out."""
+    forms = dict(placement)
+    forms |= {region: Format.FP16 for region in style.halved if forms.get(region, Format.FP32) is Format.FP32}
     return Recipe(
         name=name,
-        regions=tuple(_region(region, form, style) for region, form in placement.items() if form is not Format.FP32),
+        regions=tuple(_region(region, form, style) for region, form in forms.items() if form is not Format.FP32),
         signs=style.signs,
         equalise=style.equalise,
         seed=style.seed,
@@ -106,6 +117,11 @@ def _region(name: str, form: Format, style: Style) -> RegionRecipe:
         smooth_alpha=style.smooth.get(name) if form is Format.INT8_DYNAMIC else None,
         bias_correction=style.bias_correction and form in STATIC,
     )
+
+
+def _in_half(graph: Graph, region: Region) -> bool:
+    weight = graph.constants[region.weight or ""]
+    return float(np.abs(weight).max(initial=0.0)) <= float(np.finfo(np.float16).max)
 
 
 def _worth_it(graph: Graph, region: Region) -> bool:
