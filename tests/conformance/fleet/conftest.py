@@ -15,9 +15,12 @@ from tests.unit.bundle.bundles import PRIVATE
 __all__ = ["backend", "fleet", "postgresql", "s3"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Yield a running server with a first operator."""
+    """Yield a running server with a first operator.
+
+    It ends with this folder: until the end of the session it would look for work ten times a second.
+    """
     token = administer.make_token(backend.database, role="operator", products=(), note="", days=1).text
     signer = administer.make_token(backend.database, role="signer", products=(), note="", days=1).text
     keys = tmp_path_factory.mktemp("keys")
