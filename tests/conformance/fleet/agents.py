@@ -17,7 +17,8 @@ import msgspec
 from edgewise.device.agent import client
 from edgewise.errors import AgentError
 
-COMMAND = (sys.executable, "-c", "from edgewise.cli import start; start()", "agent")
+START = "from edgewise.cli import start; start()"
+COMMAND = (sys.executable, "-c", START, "agent")
 
 
 def agent(*arguments: str | Path, token: str = "") -> subprocess.CompletedProcess[str]:
@@ -38,11 +39,15 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the agent of an enrolled folder; at the end it is told to stop, and must."""
+def running(folder: Path, *, first: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """Start the agent of an enrolled folder; at the end it is told to stop, and must.
+
+    `first` is Python that its process executes before.
+    """
     log = folder / "log.jsonl"
     with log.open("ab") as out:
-        process = subprocess.Popen([*COMMAND, "run", "--folder", str(folder)], stderr=out)
+        command = [sys.executable, "-c", f"{first}{START}", "agent", "run", "--folder", str(folder)]
+        process = subprocess.Popen(command, stderr=out)
     try:
         yield process
         if process.poll() is None:
