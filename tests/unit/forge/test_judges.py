@@ -110,12 +110,21 @@ def test_a_worker_that_dies_is_a_worker_error(shop: Workshop, models: list[bytes
 
 @pytest.fixture(scope="module")
 def ray_address() -> Iterator[str]:
-    """A Ray cluster of this machine with two worker processes."""
+    """A Ray cluster of this machine with one worker process, without the dashboard, which is slow to start."""
     if not installed("ray"):
         pytest.skip("the extra `cluster` is not installed")
+    import ray  # noqa: PLC0415 - takes a second, and is an extra
+
+    begin = ray.init
+
+    def small(address: str | None = None, **options: Any) -> Any:
+        here: dict[str, Any] = {} if address else {"num_cpus": 1, "include_dashboard": False}
+        return begin(address=address, **options, **here)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setattr(ray, "init", small)
         yield "local"
 
 
