@@ -7,7 +7,6 @@ import pytest
 from msgspec import UNSET
 
 from edgewise.bundle.read import Bundle
-from edgewise.cli.main import run
 from edgewise.contracts.manifest import Manifest
 from edgewise.device.bundled import open_variant
 from edgewise.device.drift.policy import DriftPolicy
@@ -20,11 +19,10 @@ SHARP = DriftPolicy(horizon_inputs=1000, chance=0.01)
 
 
 @pytest.fixture
-def slot(place: Path) -> tuple[Path, Manifest]:
-    assert run(["seal", "run", "-o", "kws-1.3.0.edgewise", "--key", "seal.pem"]) == 0
-    with Bundle.open(place / "kws-1.3.0.edgewise") as bundle:
-        bundle.extract(place / "slot")
-        return place / "slot", bundle.manifest
+def slot(bundle: Path, tmp_path: Path) -> tuple[Path, Manifest]:
+    with Bundle.open(bundle) as opened:
+        opened.extract(tmp_path / "slot")
+        return tmp_path / "slot", opened.manifest
 
 
 def stream(

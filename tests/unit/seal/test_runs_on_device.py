@@ -9,18 +9,16 @@ import pytest
 from edgewise.bundle.names import MANIFEST
 from edgewise.bundle.read import Bundle
 from edgewise.bundle.tensors import read_tensor
-from edgewise.cli.main import run
 from edgewise.contracts.manifest import Manifest
 from edgewise.device import Runtime
 from edgewise.errors import BundleError, ExecutionError
 
 
 @pytest.fixture
-def slot(place: Path) -> tuple[Path, Manifest]:
-    assert run(["seal", "run", "-o", "kws-1.3.0.edgewise", "--key", "seal.pem"]) == 0
-    with Bundle.open(place / "kws-1.3.0.edgewise") as bundle:
-        bundle.extract(place / "slot")
-        return place / "slot", bundle.manifest
+def slot(bundle: Path, tmp_path: Path) -> tuple[Path, Manifest]:
+    with Bundle.open(bundle) as opened:
+        opened.extract(tmp_path / "slot")
+        return tmp_path / "slot", opened.manifest
 
 
 def test_a_sealed_bundle_runs_and_is_held_to_its_golden_outputs(slot: tuple[Path, Manifest]) -> None:
