@@ -156,12 +156,25 @@ def postgresql_and_s3(server_url: str, bucket_url: str) -> Backend:
     )
 
 
+@pytest.fixture(scope="session")
+def backends() -> dict[str, Backend]:
+    """Return the pairs made so far."""
+    return {}
+
+
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    """Return an empty pair: first SQLite with a folder, then PostgreSQL with S3. Every law runs over both."""
-    if request.param == "sqlite":
-        return sqlite_and_folder(tmp_path_factory.mktemp("fleet"))
-    return postgresql_and_s3(request.getfixturevalue("postgresql"), request.getfixturevalue("s3"))
+def backend(
+    request: pytest.FixtureRequest, backends: dict[str, Backend], tmp_path_factory: pytest.TempPathFactory
+) -> Backend:
+    """Return a pair, the same one each time: SQLite with a folder, PostgreSQL with S3. Every law runs over both."""
+    name: str = request.param
+    if name not in backends:
+        backends[name] = (
+            sqlite_and_folder(tmp_path_factory.mktemp("fleet"))
+            if name == "sqlite"
+            else postgresql_and_s3(request.getfixturevalue("postgresql"), request.getfixturevalue("s3"))
+        )
+    return backends[name]
 
 
 def start_server(backend: Backend, port: int, *options: str, log: Path) -> subprocess.Popen[bytes]:
