@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 
 from edgewise.errors import MissingExtraError, ModelError
 from edgewise.forge.graph import Graph
-from edgewise.forge.importing import torch_module
+from edgewise.forge.importing import torch_child, torch_module
+from edgewise.forge.importing.messages import Answer, Question
 from edgewise.forge.importing.sandbox import Imported, import_model
 from edgewise.runtimes.onnxruntime_ import OnnxRuntime
 from tests.unit.importing import nets
@@ -74,6 +76,18 @@ def test_a_package_beside_the_configuration(tmp_path: Path) -> None:
     assert imported("my_nets.tiny:build", tmp_path, {"input": (1, 4)}, base=tmp_path).digest
 
 
+def at_once(_: Path, question: Question, **_options: object) -> Answer:
+    """Answer as the child does, in this process: to load torch takes a second, and to refuse takes none."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        answer = torch_child.answer(question)
+    torch.backends.mha.set_fastpath_enabled(fast)
+    if answer.refusal is None:
+        raise AssertionError(question.model)
+    raise answer.refusal.error()
+
+
 REFUSED: dict[str, tuple[str, Shapes, str]] = {
     "no shapes": ("small", {}, "no shapes of its inputs"),
     "no module": ("tests.unit.importing.nots:small", {"x": (1,)}, "no module named 'tests.unit.importing.nots'"),
@@ -92,9 +106,15 @@ REFUSED: dict[str, tuple[str, Shapes, str]] = {
 }
 
 
+ALONE = {"crashes", "exits", "syntax", "goes by values"}
+"""In processes of their own: those that end them, and two that refuse, one before and one after the export."""
+
+
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_exported(tmp_path: Path, name: str) -> None:
+def test_what_cannot_be_exported(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     function, inputs, said = REFUSED[name]
+    if name not in ALONE:
+        monkeypatch.setattr(torch_module, "ask", at_once)
     with pytest.raises(ModelError) as caught:
         imported(function, tmp_path, inputs)
     assert said in caught.value.found
@@ -112,8 +132,10 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_module_that_does_not_import(tmp_path: Path, name: str) -> None:
+def test_a_module_that_does_not_import(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     code, said = BROKEN[name]
+    if name not in ALONE:
+        monkeypatch.setattr(torch_module, "ask", at_once)
     (tmp_path / "broken.py").write_text(code)
     with pytest.raises(ModelError) as caught:
         imported("broken:build", tmp_path, {"x": (1,)}, base=tmp_path)
