@@ -9,12 +9,13 @@ from edgewise.contracts.target import RuntimeName
 from edgewise.errors import EdgewiseError
 from edgewise.forge.data.split import Subset
 from edgewise.forge.judge import compare
+from edgewise.forge.measure.samples import timed_samples
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
 from edgewise.runtimes import available, runtime
 from edgewise.runtimes.timing import Plan, busy_clock, interleave, speedup
 
-_SAMPLES = 256
+_SAMPLES, _TIMED = 256, 8
 _SECONDS = 1.5
 
 
@@ -36,7 +37,7 @@ def _agreement(prepared: Prepared, file: Path, name: RuntimeName) -> RuntimeAgre
         first = prepared.runtime.load(file, threads=prepared.threads)
         second = other.load(file, threads=prepared.threads)
         compared = compare(prepared.task, first, second, some).variant
-        feeds = [some[at].feeds for at in range(min(8, len(some)))]
+        feeds = timed_samples([some[at].feeds for at in range(len(some))], count=_TIMED)
         # Processor time compares only where both work in this thread: most others keep threads of their own.
         clocks = [busy_clock(each, threads=prepared.threads) for each in (prepared.runtime.name, name)]
         timings = interleave(

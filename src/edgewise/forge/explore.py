@@ -19,6 +19,7 @@ from edgewise.forge.graph import Graph
 from edgewise.forge.judge import Reference
 from edgewise.forge.judges import Judges
 from edgewise.forge.measure.lab import Model
+from edgewise.forge.measure.samples import timed_samples
 from edgewise.forge.placement import Costs, Placement, predicted_us
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
@@ -227,7 +228,7 @@ class Explorer:
 
     def timing_feeds(self) -> tuple[Feeds, ...]:
         """Return the samples that times are measured on."""
-        return tuple(self._reference.feeds[:16])
+        return timed_samples(self._reference.feeds)
 
     def _probe(self) -> Probe:
         """Return what a border costs on this machine, measured once."""

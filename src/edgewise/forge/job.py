@@ -34,6 +34,7 @@ from edgewise.forge.judges import Assignment, Judges, LocalJudges, PoolJudges, R
 from edgewise.forge.kept import KEPT, write_kept
 from edgewise.forge.measure.agent_lab import AgentLab
 from edgewise.forge.measure.environment import cores, environment
+from edgewise.forge.measure.samples import timed_samples
 from edgewise.forge.measured import Peaks, Shortlisted, measure_latency, with_footprint, with_latency
 from edgewise.forge.on_device import on_device
 from edgewise.forge.prepare import SPREAD, Limits, Prepared, prepare
@@ -41,11 +42,13 @@ from edgewise.forge.progress import Progress
 from edgewise.forge.search.choose import advice, choose, closest, tolerance, unbeaten
 from edgewise.forge.search.plan import PLANS, SearchPlan
 from edgewise.forge.shortlist import shortlisted
+from edgewise.runtimes.timing import Plan
 
 FP32 = "fp32"
 # Below this much judging in one process, starting workers costs more than it saves (seconds).
 _WORTH_WORKERS_S = 6.0
 _EXPECTED_JUDGEMENTS = 120
+_LEAST_ROUNDS, _MOST_ROUNDS = 5, 4000
 _SENT_INPUTS = 1 << 40
 
 
@@ -167,7 +170,7 @@ class Job:
         self, prepared: Prepared, reference: Reference, explored: Explored, context: str, *, fp32_mib: float | None
     ) -> tuple[Candidate, list[Shortlisted]]:
         """Write and time the shortlist; return fp32 as a candidate, and the shortlist with its figures."""
-        feeds = reference.feeds[:16]
+        feeds = timed_samples(reference.feeds)
         folder = self._output / ".edgewise" / "shortlist"
         original = Candidate(
             name=FP32,
@@ -194,8 +197,13 @@ class Job:
             prepared,
             shortlist,
             feeds,
-            seconds=self._plan.measure_seconds,
-            seed=self._project.search.seed,
+            plan=Plan(
+                rounds=_MOST_ROUNDS,
+                least=_LEAST_ROUNDS,
+                budget_s=self._plan.measure_seconds,
+                precision=self._plan.precision,
+                seed=self._project.search.seed,
+            ),
             costs=self._costs,
             context=context,
             progress=self._progress,

@@ -24,7 +24,6 @@ from edgewise.runtimes.base import Session
 from edgewise.runtimes.timing import Plan, speedup
 
 _MEMORY_RUNS = 4
-_MOST_ROUNDS = 4000
 
 
 class Latency(Value, kw_only=True):
@@ -51,8 +50,7 @@ def measure_latency(
     shortlist: Sequence[Shortlisted],
     feeds: Sequence[Feeds],
     *,
-    seconds: float,
-    seed: int,
+    plan: Plan,
     costs: Cache,
     context: str,
     progress: Progress,
@@ -65,7 +63,7 @@ def measure_latency(
     models: dict[str, Model] = {_REFERENCE: (RuntimeName(prepared.runtime.name), prepared.imported.original)}
     models |= {each.candidate.name: (RuntimeName(each.candidate.runtime), each.file) for each in shortlist}
     names = ",".join(f"{each.candidate.runtime}:{each.digest}" for each in shortlist)
-    key = digest("latency", names, context, str(prepared.threads), str(len(feeds)), str(seconds))
+    key = digest("latency", names, context, str(prepared.threads), str(len(feeds)), str(plan))
     found = costs.get(key, dict[str, Latency])
     failed: dict[str, str] = {}
     if found is None:
@@ -74,12 +72,12 @@ def measure_latency(
             models,
             feeds,
             threads=prepared.threads,
-            plan=Plan(rounds=_MOST_ROUNDS, budget_s=seconds, seed=seed),
+            plan=plan,
             progress=lambda share: progress.advance(int(100 * share)),
         )
         found = {}
         for name, times in timings.items():
-            ratio, interval = speedup(timings[_REFERENCE], times, seed=seed)
+            ratio, interval = speedup(timings[_REFERENCE], times, seed=plan.seed)
             found[name] = Latency(
                 p50_ms=times.p50_ms,
                 p90_ms=times.p90_ms,

@@ -36,8 +36,7 @@ Progress = Callable[[float], None]
 _SHORTEST_SAMPLE_NS = 100_000
 _TURN_NS, _MOST_IN_TURN = 5_000_000, 50
 _SETTLE_NS, _MOST_SETTLING = 2_000_000, 64
-_CHECK_EVERY = 10
-_LEAST_TO_STOP = 20
+_CHECK_EVERY = 5
 _SAMPLES_OF_P99 = 100
 _RESAMPLES, _RESAMPLES_TO_STOP = 2000, 300
 
@@ -89,7 +88,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How long to measure.
 
     Measuring stops after `rounds`, or after `budget_s` seconds (at least `least` rounds are done),
-    or from 20 rounds and 100 samples on (which a p99 needs) as soon as the 95 % interval of every
+    or from 100 samples on (which a p99 needs) as soon as the 95 % interval of every
     speed-up over the first session is narrower than `precision` of its value either way.
     """
 
@@ -113,10 +112,11 @@ def interleave(
     """Time all sessions in turns; the first is the reference that the others are compared with.
 
     In a round every session runs the same samples of `feeds`, some 5 ms of them at the slowest session's pace and at
-    least one, in a seeded order that rotates by one each round. Sessions faster than 2 ms run untimed for 2 ms before
-    their turn: a neighbour's weights have just filled the caches, and a core needs a while to power up the units that
-    only integers use (AMX: ResNet-8 in int8 seemed 8 % slower than fp32 in single runs, 10 % faster in single runs
-    after 2 ms, and is 19 to 24 % faster in a steady loop). Garbage collection is off.
+    least one, in a seeded order that rotates by one each round; all of `feeds` where their shapes differ, so that a
+    speed-up is of the sum of their times and not of the median sample. Sessions faster than 2 ms run untimed for
+    2 ms before their turn: a neighbour's weights have just filled the caches, and a core needs a while to power up the
+    units that only integers use (AMX: ResNet-8 in int8 seemed 8 % slower than fp32 in single runs, 10 % faster in
+    single runs after 2 ms, and is 19 to 24 % faster in a steady loop). Garbage collection is off.
     `busy` (see `busy_clock`) is read beside the clock, for speed-ups.
     Raises DataError where there is nothing to run.
     """
@@ -131,7 +131,7 @@ def interleave(
         typical_ns = {name: _warm_up(sessions[name], feeds, plan.warmup, clock) for name in names}
         settling = {name: _settling(taken) for name, taken in typical_ns.items()}
         repeats = math.ceil(_SHORTEST_SAMPLE_NS / max(1, min(typical_ns.values())))
-        per_round = _in_turn(max(typical_ns.values()) * repeats)
+        per_round = _in_turn(max(typical_ns.values()) * repeats) if _alike(feeds) else len(feeds)
         for index in range(plan.rounds):
             some = [feeds[(index * per_round + at) % len(feeds)] for at in range(per_round)]
             for name in (*order[index % len(order) :], *order[: index % len(order)]):
@@ -148,7 +148,7 @@ def interleave(
                 progress(min(1.0, max(done / plan.rounds, spent)))
             if done >= plan.least and spent >= 1:
                 break
-            due = done % _CHECK_EVERY == 0 and done >= max(plan.least, _LEAST_TO_STOP, _SAMPLES_OF_P99 / per_round)
+            due = done % _CHECK_EVERY == 0 and done >= max(plan.least, _SAMPLES_OF_P99 / per_round)
             if due and len(names) > 1 and _precise(_timings(samples, worked, repeats, per_round), names, plan):
                 break
     if progress is not None:
@@ -200,6 +200,10 @@ def _precise(timings: Mapping[str, Timings], names: Sequence[str], plan: Plan) -
 def _in_turn(sample_ns: int) -> int:
     """Return how many samples of one round a session takes, by the slowest session's time for one."""
     return min(math.ceil(_TURN_NS / max(1, sample_ns)), _MOST_IN_TURN)
+
+
+def _alike(feeds: Sequence[Mapping[str, Array]]) -> bool:
+    return len({tuple(each.shape for each in feed.values()) for feed in feeds}) == 1
 
 
 def _settling(typical_ns: int) -> int:

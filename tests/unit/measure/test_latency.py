@@ -105,6 +105,20 @@ def test_a_unit_that_powers_up_during_a_turn_hardly_slows_it() -> None:
     assert speedup(timings["fp32"], timings["int8"])[0] == pytest.approx(5.0)
 
 
+def test_samples_of_different_shapes_all_run_in_every_round_and_a_speed_up_is_of_their_sum() -> None:
+    """Short texts gain much and long ones little; most are short, and most of the time goes into the long ones."""
+    machine = Machine()
+    feeds = [{"x": np.full(length, at, np.float32)} for at, length in enumerate((1, 1, 1, 30))]
+
+    def cost(short_ms: int, long_ms: int) -> Callable[[int], int]:
+        return lambda _: (long_ms if machine.log[-1][1] == 3 else short_ms) * MS
+
+    sessions = {"fp32": machine.session("fp32", cost(4, 40)), "int8": machine.session("int8", cost(1, 33))}
+    timings = interleave(sessions, feeds, plan=Plan(rounds=6, precision=0.0), clock=machine.clock)
+    assert timings["fp32"].per_round == 4
+    assert speedup(timings["fp32"], timings["int8"])[0] == pytest.approx(52 / 36)
+
+
 def test_the_speed_up_is_of_rounds() -> None:
     reference = Timings((4.0, 2.0, 8.0, 4.0), 1, (), 2)
     variant = Timings((1.0, 2.0, 3.0, 3.0), 1, (), 2)

@@ -24,6 +24,8 @@ class SearchPlan(Value, kw_only=True):
     shortlist: int
     """Candidates that are timed end to end, fp32 besides."""
     measure_seconds: float
+    precision: float = 0.01
+    """A speed-up known to this share is not measured longer."""
     corrections: int
     """How often measured times correct the cost model and the sweep is repeated."""
     tolerance: float
@@ -49,6 +51,7 @@ PLANS = {
         profile_rounds=8,
         shortlist=2,
         measure_seconds=0.3,
+        precision=0.02,
         corrections=0,
         tolerance=8.0,
         select_samples=48,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from edgewise.contracts.verification import Depth, Finding, Grade, Section
 from edgewise.errors import EdgewiseError
 from edgewise.forge.measure.energy import measure_energy
 from edgewise.forge.measure.memory import measure_memory
+from edgewise.forge.measure.samples import timed_samples
 from edgewise.forge.measure.size import size_mib
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Feeds
@@ -23,7 +25,7 @@ NAME = "cost"
 _SECONDS = {Depth.QUICK: 3.0, Depth.FULL: 12.0}
 SLOWER = 0.95
 """Of fp32's speed: clocks differ by a few percent between two sessions of one and the same file."""
-_FEEDS, _MOST_ROUNDS = 16, 4000
+_LOOKED_AT, _MOST_ROUNDS = 128, 4000
 _ENERGY_SECONDS = 0.5
 
 
@@ -31,7 +33,7 @@ def measure_cost(
     subject: Subject, *, power: PowerModel | None, progress: Progress
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return fp32's and the variant's cost under the names that Figures gives them; what cannot be measured is None."""
-    feeds = [subject.test[at].feeds for at in range(min(_FEEDS, len(subject.test)))]
+    feeds = timed_samples([subject.test[at].feeds for at in range(min(_LOOKED_AT, len(subject.test)))])
     progress.start("latency, interleaved with fp32", 100)
     plan = Plan(rounds=_MOST_ROUNDS, budget_s=_SECONDS[subject.depth], seed=subject.seed)
     sessions = {"fp32": subject.reference, "variant": subject.variant}
@@ -106,7 +108,7 @@ def _times(timings: Timings) -> dict[str, Any]:
     }
 
 
-def _footprint(subject: Subject, file: Path, feeds: list[Feeds]) -> dict[str, Any]:
+def _footprint(subject: Subject, file: Path, feeds: Sequence[Feeds]) -> dict[str, Any]:
     try:
         name = RuntimeName(subject.runtime.name)
         peak = measure_memory(file, feeds[:4], runtime=name, threads=subject.threads).peak_mib
@@ -115,6 +117,6 @@ def _footprint(subject: Subject, file: Path, feeds: list[Feeds]) -> dict[str, An
     return {"peak_memory_mib": peak, "size_mib": size_mib(file)}
 
 
-def _energy(session: Session, feeds: list[Feeds], power: PowerModel | None) -> dict[str, Any]:
+def _energy(session: Session, feeds: Sequence[Feeds], power: PowerModel | None) -> dict[str, Any]:
     found = measure_energy(session, feeds, available=find_meters(power=power), seconds=_ENERGY_SECONDS)
     return {"energy_mj": found.energy_mj, "energy_provenance": found.provenance}

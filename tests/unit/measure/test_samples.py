@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+
+from edgewise.forge.measure.samples import timed_samples
+from edgewise.forge.tasks.base import Feeds
+
+
+def texts(*lengths: int) -> list[Feeds]:
+    return [{"ids": np.full((1, length), at)} for at, length in enumerate(lengths)]
+
+
+def lengths(feeds: tuple[Feeds, ...]) -> list[int]:
+    return [each["ids"].shape[1] for each in feeds]
+
+
+def test_inputs_of_one_shape_are_taken_from_the_front() -> None:
+    assert [int(each["ids"][0, 0]) for each in timed_samples(texts(*[5] * 9), count=4)] == [0, 1, 2, 3]
+
+
+def test_inputs_of_different_shapes_are_spread_over_all_sizes() -> None:
+    """The first ones are short by chance; what is timed has the lengths of all."""
+    every = [8, 9, 8, 9, *range(10, 106)]
+    some = lengths(timed_samples(texts(*every), count=10))
+    assert len(some) == 10
+    assert abs(np.mean(some) - np.mean(every)) < 2
+    assert sum(each <= np.median(every) for each in some) == 5
+
+
+def test_fewer_inputs_than_asked_for_are_all_taken() -> None:
+    assert sorted(lengths(timed_samples(texts(3, 1, 2)))) == [1, 2, 3]
