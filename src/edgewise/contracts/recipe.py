@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from msgspec import UNSET, UnsetType
+
 from edgewise.contracts.base import Value
 
 
@@ -79,4 +81,8 @@ class Recipe(Value, kw_only=True):
     signs: Signs = Signs.U8S8
     equalise: bool = False
     """Cross-layer equalisation of weights before quantization."""
+    clip: dict[str, float] | UnsetType = UNSET
+    """The share of the range that its method finds which each named tensor is given; the others are given all of it.
+
+    Left out where there is none: a sealed recipe of before must encode as it was."""
     seed: int = 0

@@ -25,6 +25,7 @@ from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
 from edgewise.forge.regions import regions_of
 from edgewise.forge.search.bench import Bench, Trial
+from edgewise.forge.search.clipping import clip_ratios
 from edgewise.forge.search.corrections import correct, smooth_products
 from edgewise.forge.search.options import Style, direct, formats_in, halvable, offered, placed, uniform
 from edgewise.forge.search.plan import SearchPlan
@@ -32,7 +33,6 @@ from edgewise.forge.search.strategy import (
     Offers,
     costs_of,
     judge_placements,
-    refine_ranges,
     scaled,
     screen,
     sensitivities,
@@ -53,6 +53,8 @@ _CHEAP_UNITS = 4
 _ROUND_ACTIVATIONS = (Format.INT8_STATIC, Format.INT8_DYNAMIC)
 # Formats, ranges and equalisation are compared on so many samples: what they differ by is large.
 _SCREENING = 64
+# Ranges of single tensors differ by less, and are tried one after another.
+_CLIPPING = 64
 # The cost model is corrected with so many placements, timed for so long.
 _CORRECTING = 8
 _CORRECTING_ROUNDS = 400
@@ -133,8 +135,11 @@ class Explorer:
         profiles = {form: profiles[form] for form in kept}
         offers = useful(offers, prepared.regions, fp32, profiles)
         base = {form: best[form].recipe for form in kept if any(form in each for each in offers.values())}
+        style = self._clipped(bench, base, styles)
+        if Format.INT8_STATIC in base:
+            clip = dict(style.clip) or msgspec.UNSET
+            base[Format.INT8_STATIC] = msgspec.structs.replace(base[Format.INT8_STATIC], clip=clip)
         found = self._sensitivity(bench, offers, base, best)
-        style = self._refined(bench, base, found, styles)
         corrected = correct(
             prepared, bench, offers, style, samples=plan.moment_samples, seed=self._seed, progress=self._progress
         )
@@ -265,31 +270,19 @@ class Explorer:
         spread = np.linspace(0, len(self._reference.feeds) - 1, count).round().astype(int)
         return tuple(dict.fromkeys(spread.tolist()))
 
-    def _refined(
-        self,
-        bench: Bench,
-        base: Mapping[Format, Recipe],
-        found: Mapping[Format, list[Sensitivity]],
-        styles: Sequence[Style],
-    ) -> Style:
-        """Return the best style of the screen, with methods of their own for regions that do better so."""
+    def _clipped(self, bench: Bench, base: Mapping[Format, Recipe], styles: Sequence[Style]) -> Style:
+        """Return the best style of the screen, with the ranges of its noisiest tensors narrowed or widened."""
         recipe = base.get(Format.INT8_STATIC)
         if recipe is None:
             return styles[0]
         used = {each.range_method for each in recipe.regions}
         style = next(each for each in styles if {each.range_method} == used)
-        if not self._plan.refined_units or Format.INT8_STATIC not in found:
+        limit = self._plan.clipped_tensors
+        if not limit:
             return style
-        methods = refine_ranges(
-            bench,
-            recipe,
-            found[Format.INT8_STATIC],
-            self._plan.range_methods,
-            self._positions(),
-            limit=self._plan.refined_units,
-            progress=self._progress,
-        )
-        return msgspec.structs.replace(style, methods=methods)
+        positions = self._positions(_CLIPPING)
+        clip = clip_ratios(bench, recipe, positions, limit=limit, progress=self._progress)
+        return msgspec.structs.replace(style, clip=clip)
 
     def _corrected(self, bench: Bench, offers: Offers, costs: Costs, style: Style, fp32: Profile) -> Costs:
         """Time a few placements end to end, each format everywhere among them, and correct borders and formats."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from edgewise.contracts.recipe import RangeMethod, Signs
 from edgewise.forge.calibrate import Calibration
@@ -39,12 +40,14 @@ def grids(
     default: RangeMethod,
     signs: Signs,
     bits: int = 8,
+    clip: Mapping[str, float] = MappingProxyType({}),
     known: dict[RangeKey, tuple[float, float]] | None = None,
 ) -> dict[str, Grid]:
     """Return the grid of every calibrated activation.
 
-    `methods` gives the range method by tensor, `default` that of the others. Bounds of an absorbed
-    Relu or Clip limit the range, so that saturation does their work. `known` is filled with what was found.
+    `methods` gives the range method by tensor, `default` that of the others; `clip` is the share of its range that a
+    tensor is given. Bounds of an absorbed Relu or Clip limit the range, so that saturation does their work. `known` is
+    filled with what was found.
     """
     known = {} if known is None else known
     signed = signs is Signs.S8S8
@@ -57,7 +60,7 @@ def grids(
             key = (root, methods.get(root, default), bits, signed)
             if key not in known:
                 known[key] = activation_range(calibration, root, key[1], bits=bits, signed=signed)
-            low, high = known[key]
+            low, high = (end * clip.get(root, 1.0) for end in known[key])
             floor, ceiling = bounds.get(root, (float("-inf"), float("inf")))
             made[root] = activation_grid(max(low, floor), min(high, ceiling), bits=bits, signed=signed)
         made[tensor] = made[root]

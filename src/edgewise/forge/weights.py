@@ -141,4 +141,13 @@ def _grids(
     methods = range_methods(regions, plans)
     bits = 16 if any(plan.format is Format.INT16_STATIC for plan in static) else 8
     default = static[0].range_method
-    return grids(calibration, regions, methods, default=default, signs=recipe.signs, bits=bits, known=known.ranges)
+    return grids(
+        calibration,
+        regions,
+        methods,
+        default=default,
+        signs=recipe.signs,
+        bits=bits,
+        clip=recipe.clip or {},
+        known=known.ranges,
+    )

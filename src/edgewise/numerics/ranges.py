@@ -13,7 +13,7 @@ from edgewise.contracts.recipe import RangeMethod
 from edgewise.errors import DataError
 from edgewise.numerics.histogram import Histogram
 from edgewise.numerics.range_entropy import entropy_threshold
-from edgewise.numerics.range_mse import least_squares_range
+from edgewise.numerics.range_mse import grid_error, least_squares_range
 from edgewise.numerics.weight_ranges import weight_mse, weight_mse_weighted
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "mse",
     "octav",
     "percentile",
+    "relative_noise",
     "weight_mse",
     "weight_mse_weighted",
 ]
@@ -84,6 +85,15 @@ def percentile(h: Histogram, p: float) -> tuple[float, float]:
     if tail == 0:
         return low, high
     return max(low, min(ends[0], 0.0)), min(high, max(ends[1], 0.0))
+
+
+def relative_noise(h: Histogram, low: float, high: float, *, bits: int = 8) -> float:
+    """Return sum (x - Q(x))^2 / sum x^2 of a range's grid; 0 where all values are."""
+    centres = (h.edges[:-1] + h.edges[1:]) / 2
+    signal = float((h.inexact_counts * centres**2).sum())
+    ends = np.array([low]), np.array([high])
+    noise = float(grid_error(h.inexact_counts, h.first, h.width, *ends, bits=bits)[0])
+    return noise / signal if signal else 0.0
 
 
 def entropy(h: Histogram, *, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:

@@ -40,7 +40,7 @@ def small_demo(folder: Path) -> Path:
 def quick_plan() -> SearchPlan:
     """Return the plan of the default effort with every step in it, each cut short."""
     return msgspec.structs.replace(
-        PLANS[Effort.DEFAULT], refined_units=3, sensitivity_samples=4, moment_samples=16, measure_seconds=2.0
+        PLANS[Effort.DEFAULT], clipped_tensors=3, sensitivity_samples=4, moment_samples=16, measure_seconds=2.0
     )
 
 

@@ -11,7 +11,7 @@ from edgewise.errors import DataError
 from edgewise.numerics.grid import activation_grid, fake_quantize
 from edgewise.numerics.histogram import Histogram
 from edgewise.numerics.range_mse import grid_error
-from edgewise.numerics.ranges import choose, entropy, min_max, mse, octav, percentile
+from edgewise.numerics.ranges import choose, entropy, min_max, mse, octav, percentile, relative_noise
 
 
 def _histogram(x: NDArray[np.floating]) -> Histogram:
@@ -179,3 +179,15 @@ def test_constants(method: RangeMethod, value: float) -> None:
     low, high = choose(h, method)
     assert (low, high) == pytest.approx((min(value, 0.0), max(value, 0.0)), rel=0.02)
     assert choose(h, method, symmetric=True) == pytest.approx((-abs(value), abs(value)), rel=0.02)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
+def test_relative_noise_is_that_of_the_data(share: float) -> None:
+    x = _NORMAL
+    low, high = share * float(x.min()), share * float(x.max())
+    expected = _error(x, low, high) / float(np.sum(x.astype(np.float64) ** 2))
+    assert relative_noise(_histogram(x), low, high) == pytest.approx(expected, rel=0.02)
+
+
+def test_nothing_but_zeros_has_no_noise() -> None:
+    assert relative_noise(_histogram(np.zeros(4, np.float32)), 0.0, 1.0) == 0.0

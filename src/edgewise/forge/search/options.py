@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from edgewise.contracts.recipe import Format, Granularity, RangeMethod, Recipe, RegionRecipe, Rounding, Signs
 from edgewise.contracts.target import Target
@@ -24,8 +25,8 @@ class Style(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of a region's recipe that is not its format, and of the recipe that is not its regions."""
 
     range_method: RangeMethod = RangeMethod.MSE
-    methods: Mapping[str, RangeMethod] = {}
-    """Range methods of single regions, which win over `range_method`."""
+    clip: Mapping[str, float] = {}
+    """The share of its range that a tensor is given, for those that are not given all of it."""
     rounding: Rounding = Rounding.NEAREST
     bias_correction: bool = False
     smooth: Mapping[str, float] = {}
@@ -89,6 +90,7 @@ def placed(placement: Mapping[str, Format], style: Style, *, name: str) -> Recip
         regions=tuple(_region(region, form, style) for region, form in forms.items() if form is not Format.FP32),
         signs=style.signs,
         equalise=style.equalise,
+        clip=dict(style.clip) or UNSET,
         seed=style.seed,
     )
 
@@ -111,7 +113,7 @@ def _region(name: str, form: Format, style: Style) -> RegionRecipe:
         region=name,
         format=form,
         granularity=Granularity.BLOCK if form in WEIGHT_ONLY else granularity,
-        range_method=style.methods.get(name, style.range_method),
+        range_method=style.range_method,
         rounding=style.rounding if form in (*STATIC, Format.INT8_DYNAMIC) else Rounding.NEAREST,
         block=_BLOCK.get(form, 0),
         smooth_alpha=style.smooth.get(name) if form is Format.INT8_DYNAMIC else None,

@@ -15,8 +15,8 @@ class SearchPlan(Value, kw_only=True):
     range_methods: tuple[RangeMethod, ...]
     sensitivity_samples: int
     """Samples of the select split each region alone is judged on; 0 leaves sensitivity out."""
-    refined_units: int
-    """How many of the noisiest units get range methods of their own."""
+    clipped_tensors: int
+    """How many of the noisiest tensors are tried with narrower and wider ranges."""
     moment_samples: int
     """Calibration samples behind weight reconstruction and bias correction; 0 leaves both out."""
     placements: int
@@ -45,7 +45,7 @@ PLANS = {
         calibration_samples=64,
         range_methods=(RangeMethod.MSE,),
         sensitivity_samples=0,
-        refined_units=0,
+        clipped_tensors=0,
         moment_samples=16,
         placements=2,
         profile_rounds=8,
@@ -68,7 +68,7 @@ PLANS = {
             RangeMethod.MIN_MAX,
         ),
         sensitivity_samples=12,
-        refined_units=16,
+        clipped_tensors=16,
         moment_samples=128,
         placements=12,
         profile_rounds=24,
@@ -81,7 +81,7 @@ PLANS = {
         calibration_samples=2048,
         range_methods=tuple(RangeMethod),
         sensitivity_samples=32,
-        refined_units=1000,
+        clipped_tensors=64,
         moment_samples=512,
         placements=24,
         profile_rounds=60,

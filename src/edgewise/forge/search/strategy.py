@@ -12,7 +12,7 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
-from edgewise.contracts.recipe import Format, RangeMethod, Recipe, Rounding
+from edgewise.contracts.recipe import Format, Recipe, Rounding
 from edgewise.contracts.target import Probe
 from edgewise.forge.costs import Profile, border_of
 from edgewise.forge.placement import Costs, Placement, cut, milp, noise_of, predicted_us
@@ -40,9 +40,8 @@ _LEAST_US = 1.0
 _WORTH_IT = 0.985
 # What another rounding or bias correction may gain: a placement further behind a faster one is not worth them.
 _STYLE_GAIN = 1.2
-# So many placements, the fastest, are tried in every style; the others in the half of them that did better there.
+# So many placements, the fastest, are tried in every style.
 _TAUGHT = 2
-_FEW_STYLES = 2
 # A format this little slower than another, and closer to fp32, makes the other not worth offering.
 _AS_FAST = 1.15
 
@@ -145,46 +144,6 @@ def sensitivities(
     return found
 
 
-def refine_ranges(
-    bench: Bench,
-    base: Recipe,
-    found: Sequence[Sensitivity],
-    methods: Sequence[RangeMethod],
-    positions: Sequence[int],
-    *,
-    limit: int,
-    progress: Progress,
-) -> dict[str, RangeMethod]:
-    """Try other range methods on the noisiest units; return the method of each region that does better with one.
-
-    A tensor belongs to the region that writes it, so a unit is tried with its own tensors and with
-    those it reads, and what it reads is settled by the sum over all units tried that touch it.
-    """
-    writer = {region.output: region.name for region in bench.regions}
-    by_name = {region.name: region for region in bench.regions}
-    noisy = sorted(found, key=lambda each: -each.divergence)[:limit]
-    used = {each.region: each.range_method for each in base.regions}
-    work = [(unit, method) for unit in noisy for method in methods if method is not used.get(unit.region)]
-    progress.start("ranges of the noisiest regions", len(work))
-    recipes = []
-    for unit, method in work:
-        recipe = alone(base, [by_name[name] for name in unit.members])
-        changed = tuple(msgspec.structs.replace(each, range_method=method) for each in recipe.regions)
-        recipes.append(msgspec.structs.replace(recipe, regions=changed))
-    trials = bench.try_all(recipes, positions=positions, report=progress.advance)
-    scores: dict[str, dict[RangeMethod, float]] = {}
-    outcomes = [(unit, used[unit.region], unit.divergence) for unit in noisy if unit.region in used]
-    outcomes += [(unit, method, trial.divergence) for (unit, method), trial in zip(work, trials, strict=True)]
-    for unit, method, divergence in outcomes:
-        touched = set(unit.members) | {
-            writer[name] for member in unit.members for name in by_name[member].inputs if name in writer
-        }
-        for name in touched:
-            table = scores.setdefault(name, {})
-            table[method] = table.get(method, 0.0) + divergence
-    return {name: min(table, key=lambda method: table[method]) for name, table in scores.items() if len(table) > 1}
-
-
 def costs_of(
     bench: Bench,
     offers: Offers,
@@ -283,7 +242,7 @@ def _spread(placements: list[Placement], noise: Sequence[float], count: int) -> 
 
 
 def styles_of(base: Style, *, corrected: bool, direct: bool = False) -> list[tuple[str, Style]]:
-    """Return the corrections to try on a placement: biases, rounding, both; `direct` only the rounding."""
+    """Return the corrections to try on a placement, what is most often best first; `direct` only that: the rounding."""
     if not corrected:
         return [("", base)]
     if direct:
@@ -293,7 +252,7 @@ def styles_of(base: Style, *, corrected: bool, direct: bool = False) -> list[tup
             " ".join(filter(None, ("gptq" if rounding is Rounding.GPTQ else "", "bc" if bias else ""))),
             msgspec.structs.replace(base, rounding=rounding, bias_correction=bias),
         )
-        for rounding, bias in ((Rounding.NEAREST, True), (Rounding.GPTQ, False), (Rounding.GPTQ, True))
+        for rounding, bias in ((Rounding.GPTQ, False), (Rounding.GPTQ, True), (Rounding.NEAREST, True))
     ]
 
 
@@ -304,9 +263,10 @@ def judge_placements(
     costs: Costs,
     progress: Progress,
 ) -> list[Trial]:
-    """Judge each placement on the whole select split in the first style, and those worth it in the others.
+    """Judge each placement on the whole select split in the first style, and those worth it in better ones.
 
-    Worth it is what no faster placement beats by more than a style could make good.
+    Worth it is what no faster placement beats by more than a style could make good. The fastest of these are judged in
+    all styles; a style that did better on them than the first is tried on the others.
     """
     first, *others = styles
     recipes = [placed(placement, first[1], name=f"{name} {first[0]}".strip()) for name, placement in placements]
@@ -314,26 +274,28 @@ def judge_placements(
     trials = bench.try_all(recipes, report=progress.advance)
     worth = _worth_styles(bench, placements, trials, costs)
     tried, wanted = list(trials), others
+    known = {name: trial.divergence for (name, _), trial in zip(placements, trials, strict=True)}
     for group in (worth[:_TAUGHT], worth[_TAUGHT:]):
         more = [
             placed(placement, style, name=f"{name} {label}".strip())
             for name, placement in group
             for label, style in wanted
         ]
+        if not more:
+            break
         progress.start("correct", len(more))
         found = bench.try_all(more, report=progress.advance)
         tried += found
-        wanted = better_styles(wanted, found)
+        wanted = better_styles(wanted, found, than=sum(known[name] for name, _ in group))
     return tried
 
 
-def better_styles(styles: Sequence[tuple[str, Style]], found: Sequence[Trial]) -> list[tuple[str, Style]]:
-    """Return the better half of the styles by their trials, which are one placement after the other."""
-    if len(styles) < _FEW_STYLES or not found:
-        return list(styles)
+def better_styles(
+    styles: Sequence[tuple[str, Style]], found: Sequence[Trial], *, than: float
+) -> list[tuple[str, Style]]:
+    """Return the style whose trials, which are one placement after the other, sum up to the least, if below `than`."""
     each = [sum(trial.divergence for trial in found[at :: len(styles)]) for at in range(len(styles))]
-    order = sorted(range(len(styles)), key=lambda at: each[at])
-    return [styles[at] for at in sorted(order[: len(styles) // 2])]
+    return [styles[at] for at in range(len(styles)) if each[at] == min(each) and each[at] < than][:1]
 
 
 def _worth_styles(
