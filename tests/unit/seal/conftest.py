@@ -12,6 +12,7 @@ from edgewise.contracts.project import Effort, ModelConfig, Project, SearchConfi
 from edgewise.contracts.task import TaskConfig
 from edgewise.contracts.verification import Depth
 from edgewise.forge.optimize import optimize
+from edgewise.forge.seal import drift
 from edgewise.forge.verify import cost
 from edgewise.forge.verify import open as opening
 from edgewise.forge.verify import verify as verifying
@@ -76,7 +77,12 @@ def verified(place: Path, verification: Path) -> Path:
 
 @pytest.fixture
 def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it which is the current folder; data and model are found where they were."""
+    """A copy of it which is the current folder; data and model are found where they were.
+
+    What is sealed here has rough cut-offs of drift, for drawing them takes most of the time; `bundle` has real ones.
+    """
+    monkeypatch.setattr(drift, "_REFERENCES", 20)
+    monkeypatch.setattr(drift, "_DRAWS", 50)
     shutil.copytree(made, tmp_path / "place")
     monkeypatch.chdir(tmp_path / "place")
     return tmp_path / "place"
