@@ -7,7 +7,8 @@ are worth little and ratios of one round are worth much. In every round each mod
 same few test inputs, batch 1, and the order rotates from round to round; the speed of a model
 over another is the median over rounds of (the other's time / its time), with a bootstrap
 interval of that median.
-One thread, no spinning, all graph optimisations: for fp32, too.
+One thread, no spinning, all graph optimisations: for fp32, too. All models are loaded anew after a part of the rounds,
+in another order: where a session's weights happen to lie in memory makes up to a tenth of its speed.
 
 Time here is the calling thread's processor time, which on an idle machine is the wall time of
 a call with one thread, and which other programs on a busy one do not stretch by taking the
@@ -28,6 +29,7 @@ from samples import Feed, samples
 SLOT_SECONDS = 0.03  # how long one model runs in one round, at fp32's pace
 BOOTSTRAP = 2000
 REFERENCE = "fp32"
+LOADS = 4  # parts of the rounds, each with sessions of its own
 WORDS = 300  # how much of an error message is kept
 
 
@@ -39,6 +41,13 @@ def session(path: Path) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def loaded(paths: dict[str, Path], part: int) -> dict[str, ort.InferenceSession]:
+    """Load all models, each part beginning with another one."""
+    names = list(paths)
+    turn = part * len(names) // LOADS
+    return {name: session(paths[name]) for name in names[turn:] + names[:turn]}
 
 
 def slot(model: ort.InferenceSession, feeds: list[Feed]) -> tuple[float, float]:
@@ -88,24 +97,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=80)
     parser.add_argument("--inputs", type=int, default=400, help="how many test inputs to keep in memory")
     args = parser.parse_args()
-    reference = session(args.data / "model.onnx")
-    names = [spec.name for spec in reference.get_inputs()]
+    paths = {REFERENCE: args.data / "model.onnx"}
+    names = [spec.name for spec in session(paths[REFERENCE]).get_inputs()]
     feeds = samples(args.data / "test.npz", names)[: args.inputs]
-    models, failures = {REFERENCE: reference}, dict[str, str]()
+    failures = dict[str, str]()
     for variant in args.variant:
         name, path = variant.split("=", 1)
         try:
-            model = session(Path(path))
-            model.run(None, feeds[0])
-            models[name] = model
+            session(Path(path)).run(None, feeds[0])
+            paths[name] = Path(path)
         except Exception as error:  # noqa: BLE001 (whatever a peer's model raises is its result)
             failures[name] = f"could not be run: {error}"[:WORDS]
-    times = take_turns(models, feeds, args.rounds)
+    parts = [take_turns(loaded(paths, part), feeds, max(args.rounds // LOADS, 1)) for part in range(LOADS)]
+    times = {name: np.concatenate([part[name] for part in parts]) for name in paths}
     result = {
         "rounds": args.rounds,
         "load_1min": round(os.getloadavg()[0], 2),
         # speed[a][b]: how many times faster a is than b.
-        "speed": {name: {base: compare(times, base, name) for base in models if base != name} for name in models},
+        "speed": {name: {base: compare(times, base, name) for base in paths if base != name} for name in paths},
         "latency_p50_ms": {name: round(float(np.median(t[:, 1])), 5) for name, t in times.items()},
         "failures": failures,
     }

@@ -27,7 +27,16 @@ from edgewise.forge.regions import regions_of
 from edgewise.forge.search.bench import Bench, Trial
 from edgewise.forge.search.clipping import clip_ratios
 from edgewise.forge.search.corrections import correct, smooth_products
-from edgewise.forge.search.options import Style, direct, formats_in, halvable, offered, placed, uniform
+from edgewise.forge.search.options import (
+    Style,
+    direct,
+    formats_in,
+    halvable,
+    is_convolutional,
+    offered,
+    placed,
+    uniform,
+)
 from edgewise.forge.search.plan import SearchPlan
 from edgewise.forge.search.strategy import (
     Offers,
@@ -233,7 +242,7 @@ class Explorer:
 
     def timing_feeds(self) -> tuple[Feeds, ...]:
         """Return the samples that times are measured on."""
-        return timed_samples(self._reference.feeds)
+        return timed_samples(self._reference.feeds, count=self._plan.timed_samples)
 
     def _probe(self) -> Probe:
         """Return what a border costs on this machine, measured once."""
@@ -278,8 +287,8 @@ class Explorer:
         used = {each.range_method for each in recipe.regions}
         style = next(each for each in styles if {each.range_method} == used)
         limit = self._plan.clipped_tensors
-        if not limit:
-            return style
+        if not limit or not is_convolutional(bench.graph, bench.regions):
+            return style  # where products run in dynamic int8, few ranges are fixed
         positions = self._positions(_CLIPPING)
         clip = clip_ratios(bench, recipe, positions, limit=limit, progress=self._progress)
         return msgspec.structs.replace(style, clip=clip)

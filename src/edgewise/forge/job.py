@@ -48,7 +48,7 @@ FP32 = "fp32"
 # Below this much judging in one process, starting workers costs more than it saves (seconds).
 _WORTH_WORKERS_S = 6.0
 _EXPECTED_JUDGEMENTS = 120
-_LEAST_ROUNDS, _MOST_ROUNDS = 5, 4000
+_LEAST_ROUNDS, _MOST_ROUNDS = 3, 4000
 _SENT_INPUTS = 1 << 40
 
 
@@ -170,7 +170,7 @@ class Job:
         self, prepared: Prepared, reference: Reference, explored: Explored, context: str, *, fp32_mib: float | None
     ) -> tuple[Candidate, list[Shortlisted]]:
         """Write and time the shortlist; return fp32 as a candidate, and the shortlist with its figures."""
-        feeds = timed_samples(reference.feeds)
+        feeds = timed_samples(reference.feeds, count=self._plan.timed_samples)
         folder = self._output / ".edgewise" / "shortlist"
         original = Candidate(
             name=FP32,

@@ -46,8 +46,15 @@ def beta_quantile(a: float, b: float, p: float) -> float:
 
 
 def student_tail(t: float, degrees: float) -> float:
-    """Return P(T >= t) of Student's t with so many degrees of freedom (DLMF 8.17.1 with x = df / (df + t^2))."""
-    half = incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t)) / 2
+    """Return P(T >= t) of Student's t with so many degrees of freedom (DLMF 8.17.1 with x = df / (df + t^2)).
+
+    Near 0 of the complement, with 1 - x = t^2 / (df + t^2): in x a small t is lost.
+    """
+    square = t * t
+    if square < 1:  # farther out the difference from a half is lost instead
+        between = incomplete_beta(0.5, degrees / 2, square / (degrees + square)) / 2
+        return 0.5 - between if t >= 0 else 0.5 + between
+    half = incomplete_beta(degrees / 2, 0.5, degrees / (degrees + square)) / 2
     return half if t >= 0 else 1 - half
 
 

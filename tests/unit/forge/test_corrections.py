@@ -263,17 +263,33 @@ def test_smoothing_helps_where_one_channel_is_an_outlier_and_is_left_out_where_n
             total += float(((got - wild @ weight.T) ** 2).sum())
         return total
 
-    alpha, divisor = smoothing(rows, np.abs(wild).max(axis=0), wild)
+    alpha, divisor = smoothing(rows, np.abs(wild).max(axis=0), list(wild[:, None]))
     assert alpha is not None
     assert divisor[7] > 5 * np.median(divisor)
     assert error(divisor) < 0.5 * error(np.ones(64, np.float32))
     # Without any alpha to try, the answer is no smoothing.
-    none, ones = smoothing(rows, np.abs(wild).max(axis=0), wild, alphas=())
+    none, ones = smoothing(rows, np.abs(wild).max(axis=0), list(wild[:, None]), alphas=())
     assert none is None
     np.testing.assert_array_equal(ones, np.ones(64, np.float32))
     # alpha 1 would move the weights' own outlier into calm activations: worse, so it is refused.
     harsh = [each * np.where(np.arange(64) == 3, 100, 1).astype(np.float32) for each in rows]
-    assert smoothing(harsh, np.abs(wild).max(axis=0), inputs, alphas=(1.0,))[0] is None
+    assert smoothing(harsh, np.abs(wild).max(axis=0), list(inputs[:, None]), alphas=(1.0,))[0] is None
+
+
+def test_one_outlying_token_is_smoothed_for_the_others_of_its_sample() -> None:
+    """Alone in its range a token that is large in one channel costs nobody else; in a sentence it does."""
+    random = np.random.default_rng(0)
+    sentences = [random.standard_normal((12, 64)).astype(np.float32) for _ in range(20)]
+    for each in sentences:
+        each[0, 5] *= 80  # the first token, as of a start of text
+    largest = np.max([np.abs(each).max(axis=0) for each in sentences], axis=0)
+    rows = [random.standard_normal((32, 64)).astype(np.float32)]
+    together, divisor = smoothing(rows, largest, sentences)
+    assert together is not None
+    assert divisor[5] > 3 * np.median(divisor)
+    apart, smaller = smoothing(rows, largest, [token[None] for each in sentences for token in each])
+    assert (apart or 0.0) <= together
+    assert smaller[5] <= divisor[5]
 
 
 def test_smoothing_divides_the_input_and_multiplies_the_weight() -> None:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from edgewise.forge.tasks.base import Feeds
 
-TIMED = 16
 
-
-def timed_samples(feeds: Sequence[Feeds], *, count: int = TIMED) -> tuple[Feeds, ...]:
+def timed_samples(feeds: Sequence[Feeds], *, count: int) -> tuple[Feeds, ...]:
     """Return the first `count` inputs; where their shapes differ, `count` spread evenly over the sizes of all.
 
     What integers gain depends on the length of a text, so the lengths timed must be those that occur.

@@ -21,9 +21,9 @@ from edgewise.forge.search.strategy import Offers
 from edgewise.forge.smooth import smoothing
 from edgewise.forge.weights import parameters_for
 
-# Smoothing is searched for on so many input rows of each product.
+# Smoothing is searched for on so many input rows of each product, as many of a sample as may be: they share a range.
 _SMOOTH_ROWS = 512
-_SMOOTH_SAMPLES = 64
+_SMOOTH_SAMPLES = 32
 
 
 def smooth_products(
@@ -115,8 +115,8 @@ def _moments(
 
 def _input_rows(
     prepared: Prepared, bench: Bench, groups: Mapping[str, Sequence[Region]], *, seed: int
-) -> dict[str, FloatArray]:
-    """Return sampled rows [n, k] of every tensor that a group of products reads."""
+) -> dict[str, list[FloatArray]]:
+    """Return rows [n, k] of every tensor that a group of products reads, sample by sample."""
     session = prepared.runtime.load(observed(bench.graph, tuple(groups)), threads=prepared.threads)
     names = [spec.name for spec in session.outputs]
     count = min(len(prepared.calibrate), _SMOOTH_SAMPLES)
@@ -129,4 +129,4 @@ def _input_rows(
             limit = -(-_SMOOTH_ROWS // count)
             columns = input_columns(bench.graph, members[0], values[name], limit=limit, random=random)
             parts[name].append(columns[0].T)
-    return {name: np.ascontiguousarray(np.concatenate(each)) for name, each in parts.items()}
+    return parts

@@ -55,17 +55,22 @@ def halvable(graph: Graph, regions: tuple[Region, ...]) -> tuple[str, ...]:
     return tuple(region.name for region in weighted if _worth_it(graph, region) and _in_half(graph, region))
 
 
+def is_convolutional(graph: Graph, regions: tuple[Region, ...]) -> bool:
+    """Say whether at least half of the weights are those of convolutions, and not of products."""
+    weights = [(region.kind is Kind.CONV, graph.constants[region.weight].size) for region in regions if region.weight]
+    return sum(size if conv else -size for conv, size in weights) >= 0
+
+
 def direct(graph: Graph, regions: tuple[Region, ...], offers: Mapping[str, tuple[Format, ...]]) -> Offers:
     """Return the one integer format of each region that is most often right; all offers where there is none.
 
-    Everything takes static int8 where it can, unless most weights are those of products: then the model is a
-    transformer or of its kind, whose outliers a fixed range would cut, and products take dynamic int8.
+    Everything takes static int8 where it can, unless the model is a transformer or of its kind, whose outliers a fixed
+    range would cut: then products take dynamic int8.
     """
-    weights = [(region.kind is Kind.CONV, graph.constants[region.weight].size) for region in regions if region.weight]
-    convolutional = sum(size if conv else -size for conv, size in weights) >= 0
+    static_everywhere = is_convolutional(graph, regions)
     kept: Offers = {}
     for region in regions:
-        static = convolutional or region.kind is Kind.CONV
+        static = static_everywhere or region.kind is Kind.CONV
         wanted = (Format.INT8_STATIC, Format.INT8_DYNAMIC) if static else (Format.INT8_DYNAMIC,)
         first = next((form for form in wanted if form in offers.get(region.name, ())), None)
         if first is not None:

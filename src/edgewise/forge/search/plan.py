@@ -24,6 +24,8 @@ class SearchPlan(Value, kw_only=True):
     shortlist: int
     """Candidates that are timed end to end, fp32 besides."""
     measure_seconds: float
+    timed_samples: int = 16
+    """Inputs that times are measured on."""
     precision: float = 0.01
     """A speed-up known to this share is not measured longer."""
     corrections: int
@@ -42,7 +44,7 @@ class SearchPlan(Value, kw_only=True):
 
 PLANS = {
     Effort.FAST: SearchPlan(
-        calibration_samples=64,
+        calibration_samples=48,
         range_methods=(RangeMethod.MSE,),
         sensitivity_samples=0,
         clipped_tensors=0,
@@ -50,14 +52,15 @@ PLANS = {
         placements=2,
         profile_rounds=8,
         shortlist=2,
+        timed_samples=8,
         measure_seconds=0.3,
         precision=0.02,
         corrections=0,
         tolerance=8.0,
-        select_samples=48,
-        judged_samples=48,
+        select_samples=32,
+        judged_samples=32,
         direct=True,
-        test_samples=128,
+        test_samples=64,
     ),
     Effort.DEFAULT: SearchPlan(
         calibration_samples=512,

@@ -25,7 +25,7 @@ NAME = "cost"
 _SECONDS = {Depth.QUICK: 3.0, Depth.FULL: 12.0}
 SLOWER = 0.95
 """Of fp32's speed: clocks differ by a few percent between two sessions of one and the same file."""
-_LOOKED_AT, _MOST_ROUNDS = 128, 4000
+_LOOKED_AT, _TIMED, _MOST_ROUNDS = 128, 16, 4000
 _ENERGY_SECONDS = 0.5
 
 
@@ -33,7 +33,7 @@ def measure_cost(
     subject: Subject, *, power: PowerModel | None, progress: Progress
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return fp32's and the variant's cost under the names that Figures gives them; what cannot be measured is None."""
-    feeds = timed_samples([subject.test[at].feeds for at in range(min(_LOOKED_AT, len(subject.test)))])
+    feeds = timed_samples([subject.test[at].feeds for at in range(min(_LOOKED_AT, len(subject.test)))], count=_TIMED)
     progress.start("latency, interleaved with fp32", 100)
     plan = Plan(rounds=_MOST_ROUNDS, budget_s=_SECONDS[subject.depth], seed=subject.seed)
     sessions = {"fp32": subject.reference, "variant": subject.variant}
