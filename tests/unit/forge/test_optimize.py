@@ -212,12 +212,14 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     assert len(after) == len(judged(finished))
 
 
-@pytest.mark.parametrize("effort", ["thorough", "quick"])
-def test_the_test_split_is_read_once_and_not_before_the_choice(effort: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("effort", "samples"), [("thorough", 120), ("quick", 64)])
+def test_the_test_split_is_read_once_and_not_before_the_choice(
+    effort: str, samples: int, request: pytest.FixtureRequest
+) -> None:
     done: Finished = request.getfixturevalue(effort)
     (spy,) = done.tests
     final = "final evidence on the test split"
-    assert spy.read_in.count(final) == done.run.data.test == 120
+    assert spy.read_in.count(final) == done.run.data.test == samples
     # The chosen variant on other runtimes is evidence of the same phase.
     assert all(each == final or each.startswith("the same variant on") for each in spy.read_in)
     assert done.phases.names.count(final) == 1
