@@ -4,7 +4,8 @@
 
 A shared machine's clock drifts by more than the differences of interest, so absolute times
 are worth little and ratios of one round are worth much. In every round each model runs the
-same few test inputs, batch 1, and the order rotates from round to round; the speed of a model
+same few test inputs, batch 1, in an order drawn anew (who always follows the same large model always
+finds the caches that it left); the speed of a model
 over another is the median over rounds of (the other's time / its time), with a bootstrap
 interval of that median.
 One thread, no spinning, all graph optimisations: for fp32, too. All models are loaded anew after a part of the rounds,
@@ -60,7 +61,9 @@ def slot(model: ort.InferenceSession, feeds: list[Feed]) -> tuple[float, float]:
     return (end[0] - start[0]) * 1e3 / len(feeds), (end[1] - start[1]) * 1e3 / len(feeds)
 
 
-def take_turns(models: dict[str, ort.InferenceSession], feeds: list[Feed], rounds: int) -> dict[str, np.ndarray]:
+def take_turns(
+    models: dict[str, ort.InferenceSession], feeds: list[Feed], rounds: int, draw: np.random.Generator
+) -> dict[str, np.ndarray]:
     """Time every model: milliseconds per inference, [rounds, (processor, wall)]."""
     slot(models[REFERENCE], feeds[:5])
     pace = slot(models[REFERENCE], feeds[:20])[0] / 1e3
@@ -70,8 +73,7 @@ def take_turns(models: dict[str, ort.InferenceSession], feeds: list[Feed], round
         slot(model, feeds[:calls])
     for i in range(rounds):
         inputs = [feeds[(i * calls + j) % len(feeds)] for j in range(calls)]
-        turn = i % len(names)
-        for name in names[turn:] + names[:turn]:
+        for name in (names[at] for at in draw.permutation(len(names))):
             times[name][i] = slot(models[name], inputs)
     return times
 
@@ -108,7 +110,8 @@ def main() -> None:
             paths[name] = Path(path)
         except Exception as error:  # noqa: BLE001 (whatever a peer's model raises is its result)
             failures[name] = f"could not be run: {error}"[:WORDS]
-    parts = [take_turns(loaded(paths, part), feeds, max(args.rounds // LOADS, 1)) for part in range(LOADS)]
+    draw, rounds = np.random.default_rng(0), max(args.rounds // LOADS, 1)
+    parts = [take_turns(loaded(paths, part), feeds, rounds, draw) for part in range(LOADS)]
     times = {name: np.concatenate([part[name] for part in parts]) for name in paths}
     result = {
         "rounds": args.rounds,

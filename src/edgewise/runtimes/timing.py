@@ -1,7 +1,7 @@
 """Interleaved latency: every round runs each session on the same sample, so that noise hits all alike.
 
 Comparing two models that were timed one after the other measures the machine's mood. Here the
-sessions take turns within a round, in an order that rotates, and a speed-up is the median over
+sessions take turns within a round, in an order drawn anew, and a speed-up is the median over
 rounds of the ratio *within* a round. A turn is a short stream of runs, because that is what a device
 sees: a single run between others' runs is slowed by what they left in the caches and by units that
 had been powered down. Where inference runs in the calling thread alone, the ratio is of
@@ -112,18 +112,20 @@ def interleave(
     """Time all sessions in turns; the first is the reference that the others are compared with.
 
     In a round every session runs the same samples of `feeds`, some 5 ms of them at the slowest session's pace and at
-    least one, in a seeded order that rotates by one each round; all of `feeds` where their shapes differ, so that a
-    speed-up is of the sum of their times and not of the median sample. Sessions faster than 2 ms run untimed for
-    2 ms before their turn: a neighbour's weights have just filled the caches, and a core needs a while to power up the
-    units that only integers use (AMX: ResNet-8 in int8 seemed 8 % slower than fp32 in single runs, 10 % faster in
-    single runs after 2 ms, and is 19 to 24 % faster in a steady loop). Garbage collection is off.
+    least one; all of `feeds` where their shapes differ, so that a speed-up is of the sum of their times and not of the
+    median sample. The order is drawn anew each round (seeded): who always came after the same large model would
+    always find the caches that it left, and MiniLM in int8 seems a tenth slower behind fp32.
+    Sessions faster than 2 ms run untimed for 2 ms before their turn: a neighbour's weights have just filled the caches,
+    and a core needs a while to power up the units that only integers use (AMX: ResNet-8 in int8 seemed 8 % slower than
+    fp32 in single runs, 10 % faster in single runs after 2 ms, and is 19 to 24 % faster in a steady loop).
+    Garbage collection is off.
     `busy` (see `busy_clock`) is read beside the clock, for speed-ups.
     Raises DataError where there is nothing to run.
     """
     if not sessions or not feeds:
         raise DataError(f"{len(sessions)} sessions and {len(feeds)} samples to time", required="at least one of each")
     names = list(sessions)
-    order = [names[index] for index in np.random.default_rng(plan.seed).permutation(len(names))]
+    draw = np.random.default_rng(plan.seed)
     samples: dict[str, list[float]] = {name: [] for name in names}
     worked: dict[str, list[float]] = {name: [] for name in names} if busy is not None else {}
     with _garbage_collection_off():
@@ -134,7 +136,7 @@ def interleave(
         per_round = _in_turn(max(typical_ns.values()) * repeats) if _alike(feeds) else len(feeds)
         for index in range(plan.rounds):
             some = [feeds[(index * per_round + at) % len(feeds)] for at in range(per_round)]
-            for name in (*order[index % len(order) :], *order[: index % len(order)]):
+            for name in (names[at] for at in draw.permutation(len(names))):
                 session = sessions[name]
                 for _ in range(settling[name]):
                     session.run(some[0])
