@@ -78,7 +78,9 @@ def optimize(
     ] = None,
     runtime: Annotated[
         list[RuntimeName] | None,
-        typer.Option(help="Runtime to execute with, the preferred one first; may be repeated."),
+        typer.Option(
+            help="Runtime to execute with; may be repeated: fp32 on the first is the reference, any may be chosen."
+        ),
     ] = None,
     cluster: options.Cluster = None,
     on: Annotated[

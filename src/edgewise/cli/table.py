@@ -17,7 +17,7 @@ from edgewise.contracts.run import Run
 from edgewise.forge.report.figures import (
     REFERENCE,
     columns,
-    is_float,
+    is_folded,
     limit_name,
     limit_value,
     margin,
@@ -60,7 +60,7 @@ def _headline(run: Run) -> Text:
     name = clean(run.chosen.name)
     if run.chosen.name == REFERENCE:
         return Text.assemble(("fp32 stays", "bold yellow"), f": no variant of {model} that holds the budget is faster")
-    kind = " (folded and fused, nothing is quantized)" if is_float(run.chosen.recipe) else ""
+    kind = " (folded and fused, nothing is quantized)" if is_folded(run.chosen) else ""
     words = "fits the budget" if run.budget.verdicts else "chosen (no limit was asked for)"
     return Text.assemble((name, "bold green"), f" {words}{kind}: {model} on {clean(run.target)}")
 

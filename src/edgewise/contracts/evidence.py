@@ -78,6 +78,15 @@ class Candidate(Figures, kw_only=True):
     reason: str = ""
 
 
+def name_on(name: str, runtime: str) -> str:
+    """Return what a candidate is called on a runtime that is not the first of those named.
+
+    >>> name_on("placed 2 gptq", "openvino")
+    'placed 2 gptq on openvino'
+    """
+    return f"{name} on {runtime}"
+
+
 class RegionEvidence(Value, kw_only=True):
     """What is known about one region of the chosen variant.
 

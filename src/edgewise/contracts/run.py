@@ -44,7 +44,7 @@ class Data(Value, kw_only=True):
 
 
 class RuntimeAgreement(Value, kw_only=True):
-    """The chosen variant executed by a second runtime, against the first on the test split."""
+    """The chosen variant executed by a runtime that is not its own, against its own on the test split."""
 
     runtime: str
     version: str

@@ -13,28 +13,32 @@ from edgewise.forge.measure.samples import timed_samples
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
 from edgewise.runtimes import available, runtime
+from edgewise.runtimes.base import Runtime
 from edgewise.runtimes.timing import Plan, busy_clock, interleave, speedup
 
 _SAMPLES, _TIMED = 256, 8
 _SECONDS = 1.5
 
 
-def agreements(prepared: Prepared, file: Path, progress: Progress) -> tuple[RuntimeAgreement, ...]:
-    """Return one entry per other runtime that is installed, with its disagreement or the reason for none."""
-    others = [name for name in available() if name != prepared.runtime.name]
+def agreements(prepared: Prepared, file: Path, chosen_on: Runtime, progress: Progress) -> tuple[RuntimeAgreement, ...]:
+    """Return one entry per other runtime that is installed, with its disagreement or the reason for none.
+
+    Outputs are compared with those of the runtime that the variant was chosen on, times with fp32's on the first.
+    """
+    others = [name for name in available() if name != chosen_on.name]
     found = []
     for name in others:
         progress.start(f"the same variant on {name}", None)
-        found.append(_agreement(prepared, file, name))
+        found.append(_agreement(prepared, file, chosen_on, name))
     return tuple(found)
 
 
-def _agreement(prepared: Prepared, file: Path, name: RuntimeName) -> RuntimeAgreement:
+def _agreement(prepared: Prepared, file: Path, chosen_on: Runtime, name: RuntimeName) -> RuntimeAgreement:
     other = runtime(name)
     split = prepared.test if prepared.test is not None else prepared.select
     some = Subset(split, range(min(_SAMPLES, len(split))))
     try:
-        first = prepared.runtime.load(file, threads=prepared.threads)
+        first = chosen_on.load(file, threads=prepared.threads)
         second = other.load(file, threads=prepared.threads)
         compared = compare(prepared.task, first, second, some).variant
         feeds = timed_samples([some[at].feeds for at in range(len(some))], count=_TIMED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,7 @@ from edgewise.forge.evidence import (
     region_evidence,
 )
 from edgewise.forge.explore import Explored, Explorer
+from edgewise.forge.further import on_runtime
 from edgewise.forge.importing.sandbox import Imported
 from edgewise.forge.judge import HELD_INPUTS, Comparison, Reference, compare, refer
 from edgewise.forge.judges import Assignment, Judges, LocalJudges, PoolJudges, RayJudges
@@ -35,6 +36,7 @@ from edgewise.forge.kept import KEPT, write_kept
 from edgewise.forge.measure.agent_lab import AgentLab
 from edgewise.forge.measure.environment import cores, environment
 from edgewise.forge.measure.samples import timed_samples
+from edgewise.forge.measure.size import size_mib
 from edgewise.forge.measured import Peaks, Shortlisted, measure_latency, with_footprint, with_latency
 from edgewise.forge.on_device import on_device
 from edgewise.forge.prepare import SPREAD, Limits, Prepared, prepare
@@ -42,6 +44,7 @@ from edgewise.forge.progress import Progress
 from edgewise.forge.search.choose import advice, choose, closest, tolerance, unbeaten
 from edgewise.forge.search.plan import PLANS, SearchPlan
 from edgewise.forge.shortlist import shortlisted
+from edgewise.runtimes.base import Runtime
 from edgewise.runtimes.timing import Plan
 
 FP32 = "fp32"
@@ -106,7 +109,7 @@ class Job:
         context = self._context(prepared)
         original = prepared.imported.original
         footprint = Peaks(prepared, [(original, prepared.runtime.name)], reference.feeds)
-        judges = self._judges(prepared, reference)
+        judges = self._judges(prepared, reference, prepared.runtime, count=_EXPECTED_JUDGEMENTS)
         try:
             explorer = Explorer(
                 prepared,
@@ -118,7 +121,7 @@ class Job:
                 context=context,
                 seed=self._project.search.seed,
                 progress=self._progress,
-                settle=lambda: footprint.mib(original),
+                settle=lambda: footprint.mib(original, prepared.runtime.name),
             )
             explored = explorer.explore()
         finally:
@@ -126,7 +129,8 @@ class Job:
             footprint.close()
         self._lap("search", search)
         measuring = time.monotonic()
-        fp32, listed = self._measure(prepared, reference, explored, context, fp32_mib=footprint.mib(original))
+        fp32_mib = footprint.mib(original, prepared.runtime.name)
+        fp32, listed = self._measure(prepared, reference, explored, context, fp32_mib=fp32_mib)
         self._lap("measure", measuring)
         final = time.monotonic()
         run = self._conclude(prepared, reference, explored, fp32, listed)
@@ -147,11 +151,11 @@ class Job:
             f"{prepared.task.kind} {execute.name} {execute.version()} {prepared.threads} {self._project.search.seed}",
         )
 
-    def _judges(self, prepared: Prepared, reference: Reference) -> Judges:
+    def _judges(self, prepared: Prepared, reference: Reference, execute: Runtime, *, count: int) -> Judges:
         assignment = Assignment(
             task=prepared.task,
             reference=reference,
-            runtime=RuntimeName(prepared.runtime.name),
+            runtime=RuntimeName(execute.name),
             threads=prepared.threads,
         )
         if self._cluster is not None:
@@ -161,7 +165,7 @@ class Job:
         for feeds in reference.feeds[:4]:
             prepared.fp32.run(feeds)
         each = (time.monotonic() - begin) / min(4, len(reference.feeds))
-        work = each * len(reference.feeds) * _EXPECTED_JUDGEMENTS
+        work = each * len(reference.feeds) * count
         if workers == 1 or not self._thorough or work < _WORTH_WORKERS_S:
             return LocalJudges(assignment)
         return PoolJudges(assignment, workers=workers)
@@ -193,6 +197,12 @@ class Job:
             budget=self._project.budget,
             reference=original,
         )
+        if prepared.further:
+            file = prepared.imported.original
+            own = msgspec.structs.replace(original, size_mib=size_mib(file))  # which a limit on size asks for
+            listed = [Shortlisted(candidate=own, file=file, digest=FP32), *shortlist]
+            shortlist += self._further(prepared, reference, listed)
+            context = digest(context, *(f"{each.name} {each.version()}" for each in prepared.further))
         times, measured = measure_latency(
             prepared,
             shortlist,
@@ -200,7 +210,7 @@ class Job:
             plan=Plan(
                 rounds=_MOST_ROUNDS,
                 least=_LEAST_ROUNDS,
-                budget_s=self._plan.measure_seconds,
+                budget_s=self._plan.measure_seconds * (1 + len(prepared.further)),
                 precision=self._plan.precision,
                 seed=self._project.search.seed,
             ),
@@ -213,17 +223,32 @@ class Job:
         fp32 = with_footprint(prepared, whole, feeds, peak=fp32_mib, session=prepared.fp32)
         if not self._thorough and self._project.budget.peak_memory_mib is None:
             return fp32, measured  # only what is chosen gets a footprint, beside the final evidence
-        files = [(each.file, each.candidate.runtime) for each in measured]
+        ran = [each for each in measured if each.candidate.status is Status.MEASURED]
+        files = [(each.file, each.candidate.runtime) for each in ran]
         done = []
         with Peaks(prepared, files, feeds) as peaks:
             for count, each in enumerate(measured, 1):
-                candidate, peak = each.candidate, peaks.mib(each.file)
+                candidate = each.candidate
                 if candidate.status is Status.MEASURED:
-                    session = prepared.runtime.load(each.file, threads=prepared.threads)
+                    peak = peaks.mib(each.file, candidate.runtime)
+                    session = prepared.executing(candidate).load(each.file, threads=prepared.threads)
                     candidate = with_footprint(prepared, each, feeds, peak=peak, session=session)
                 done.append(msgspec.structs.replace(each, candidate=candidate))
                 self._progress.advance(count)
         return fp32, done
+
+    def _further(self, prepared: Prepared, reference: Reference, listed: Sequence[Shortlisted]) -> list[Shortlisted]:
+        """Judge `listed` on each further runtime, against fp32 on the first as everything is."""
+        found: list[Shortlisted] = []
+        for execute in prepared.further:
+            judges = self._judges(prepared, reference, execute, count=len(listed))
+            self._progress.start(f"the shortlist on {execute.name}", len(listed))
+            try:
+                judged = judges.judge([each.file.read_bytes() for each in listed], report=self._progress.advance)
+            finally:
+                judges.close()
+            found += [on_runtime(each, execute.name, one) for each, one in zip(listed, judged, strict=True)]
+        return found
 
     def _conclude(
         self,
@@ -252,15 +277,17 @@ class Job:
             comparison = self._test(prepared, file, winner)
             if winner is not None and lacking:
                 one = Shortlisted(candidate=winner, file=file, digest="")
-                session = prepared.runtime.load(file, threads=prepared.threads)
-                winner = with_footprint(prepared, one, reference.feeds[:4], peak=peaks.mib(file), session=session)
+                session = prepared.executing(winner).load(file, threads=prepared.threads)
+                peak = peaks.mib(file, winner.runtime)
+                winner = with_footprint(prepared, one, reference.feeds[:4], peak=peak, session=session)
         reference_figures = self._reference(prepared, comparison, fp32)
         chosen = self._chosen(comparison, winner, file) if winner is not None else None
         verdicts = judge(budget, chosen, reference_figures) if chosen else ()
         fits = chosen is not None and all(each.verdict is not Verdict.FAIL for each in verdicts)
-        profile = self._profile_of(prepared, explored, reference, file) if best is not None else None
+        execute = prepared.runtime if winner is None else prepared.executing(winner)
+        profile = self._profile_of(prepared, explored, reference, file, execute) if best is not None else None
         agreement = (
-            agreements(prepared, file, self._progress)
+            agreements(prepared, file, execute, self._progress)
             if best is not None and self._thorough and self._lab is None
             else ()
         )
@@ -317,7 +344,7 @@ class Job:
         if prepared.test is None or winner is None:
             return None
         self._progress.start("final evidence on the test split", len(prepared.test))
-        variant = prepared.runtime.load(file, threads=prepared.threads)
+        variant = prepared.executing(winner).load(file, threads=prepared.threads)
         return compare(prepared.task, prepared.fp32, variant, prepared.test, report=self._progress.advance)
 
     def _reference(self, prepared: Prepared, comparison: Comparison | None, fp32: Candidate) -> Figures:
@@ -346,10 +373,12 @@ class Job:
             if old not in paths:
                 old.unlink()
 
-    def _profile_of(self, prepared: Prepared, explored: Explored, reference: Reference, file: Path) -> Profile | None:
+    def _profile_of(
+        self, prepared: Prepared, explored: Explored, reference: Reference, file: Path, execute: Runtime
+    ) -> Profile | None:
         try:
             return profiled(
-                prepared.runtime,
+                execute,
                 file.read_bytes(),
                 explored.bench.graph,
                 explored.bench.regions,

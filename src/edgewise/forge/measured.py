@@ -58,11 +58,13 @@ def measure_latency(
     """Time fp32 and the shortlist in turns; return fp32's times and the shortlist with theirs.
 
     What was measured together before on this machine is not measured again, so that the same run
-    twice chooses the same variant. A candidate that its runtime refuses becomes a failure.
+    twice chooses the same variant. A candidate that its runtime refuses becomes a failure; one that is a
+    failure already is left as it is.
     """
+    timed = [each for each in shortlist if each.candidate.status is not Status.FAILED]
     models: dict[str, Model] = {_REFERENCE: (RuntimeName(prepared.runtime.name), prepared.imported.original)}
-    models |= {each.candidate.name: (RuntimeName(each.candidate.runtime), each.file) for each in shortlist}
-    names = ",".join(f"{each.candidate.runtime}:{each.digest}" for each in shortlist)
+    models |= {each.candidate.name: (RuntimeName(each.candidate.runtime), each.file) for each in timed}
+    names = ",".join(f"{each.candidate.runtime}:{each.digest}" for each in timed)
     key = digest("latency", names, context, str(prepared.threads), str(len(feeds)), str(plan))
     found = costs.get(key, dict[str, Latency])
     failed: dict[str, str] = {}
@@ -116,13 +118,13 @@ class Peaks:
         few = [feeds[at] for at in range(min(_MEMORY_RUNS, len(feeds)))]
         self._pool = ThreadPoolExecutor(max_workers=cores())
         self._found = {
-            file: self._pool.submit(_peak_mib, prepared.lab, file, few, name=name, threads=prepared.threads)
+            (file, name): self._pool.submit(_peak_mib, prepared.lab, file, few, name=name, threads=prepared.threads)
             for file, name in each
         }
 
-    def mib(self, file: Path) -> float | None:
-        """Wait for the peak of a file; None where it could not be measured."""
-        return self._found[file].result()
+    def mib(self, file: Path, runtime: str) -> float | None:
+        """Wait for the peak of a file on a runtime; None where it could not be measured."""
+        return self._found[file, runtime].result()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -169,6 +171,8 @@ def _with_times(each: Shortlisted, found: dict[str, Latency], failed: dict[str, 
     name = each.candidate.name
     if name in found:
         return msgspec.structs.replace(each, candidate=with_latency(each.candidate, found[name]))
+    if each.candidate.status is Status.FAILED:
+        return each
     reason = failed.get(name, "not measured")
     return msgspec.structs.replace(
         each, candidate=msgspec.structs.replace(each.candidate, status=Status.FAILED, reason=reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from edgewise.errors import ConfigError
 from edgewise.forge.measure.agent_lab import AgentLab, LabRuntime
 from edgewise.forge.measure.probe import measure
 from edgewise.forge.prepare import Prepared
@@ -15,6 +16,13 @@ def on_device(prepared: Prepared, lab: AgentLab) -> Prepared:
     Accuracy is still computed here: it is the same model on the same kind of runtime. Energy stays unknown. Raises
     EdgewiseError where the device cannot run the probe.
     """
+    if prepared.further:
+        names = ", ".join(each.name for each in (prepared.runtime, *prepared.further))
+        raise ConfigError(
+            f"the runtimes {names} together with --on",
+            required="one runtime at a time with --on",
+            next_step="name one with --runtime, and run once for each",
+        )
     runtime = LabRuntime(prepared.runtime, lab)
     probed = measure(runtime, threads=prepared.threads)
     target = msgspec.structs.replace(

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import onnx
 
+from edgewise.contracts.evidence import Figures
 from edgewise.contracts.project import Project
 from edgewise.contracts.target import RuntimeName, Target
 from edgewise.contracts.task import TaskConfig
@@ -54,6 +55,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     runtime: Runtime
     fp32: Session
     """The user's own model on the target's first runtime: the reference for everything."""
+    further: tuple[Runtime, ...] = ()
+    """The other runtimes that the user names: fp32 and the shortlist are candidates on each of them too."""
     lab: Lab
     """Where candidates are timed."""
     task: Task
@@ -77,11 +80,19 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         """Threads of every session."""
         return self.target.threads
 
+    def executing(self, candidate: Figures) -> Runtime:
+        """Return the runtime that a candidate runs on."""
+        return next(each for each in (self.runtime, *self.further) if each.name == candidate.runtime)
+
 
 def prepare(project: Project, *, base: Path, imported: Callable[[], Imported], limits: Limits) -> Prepared:
     """Read and check everything; `imported` waits for the model. Raises InputError where something cannot be used."""
     target = _target(project)
     execute = runtime(target.runtimes[0])
+    # Only those that the user names: a profile lists what such a device may have, and what is installed here is chance.
+    further = tuple(runtime(each) for each in target.runtimes[1:]) if project.target.runtimes else ()
+    for each in further:
+        each.version()  # refuses one that is not installed before anything else takes time
     model = imported()
     graph = Graph(onnx.load(str(model.normalised)))
     fp32 = execute.load(model.original, threads=target.threads)
@@ -112,6 +123,7 @@ def prepare(project: Project, *, base: Path, imported: Callable[[], Imported], l
         regions=regions_of(graph),
         target=target,
         runtime=execute,
+        further=further,
         fp32=fp32,
         lab=Here(),
         task=task,

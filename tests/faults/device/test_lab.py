@@ -19,7 +19,7 @@ import onnx
 import pytest
 
 from edgewise.contracts.lab import FEEDS, LAB_PATH, QUESTION, LabAnswer, LabQuestion, Measure
-from edgewise.contracts.project import Effort
+from edgewise.contracts.project import Effort, TargetConfig
 from edgewise.contracts.target import RuntimeName
 from edgewise.device.agent.counts import Counts
 from edgewise.device.agent.http_ import LocalServer
@@ -116,6 +116,19 @@ def test_a_search_here_takes_its_figures_from_the_device(
     assert run.chosen.energy_mj is None
     assert {Measure.PROFILE, Measure.TIME, Measure.MEMORY} <= set(asked)
     assert any("were measured by agent" in note for note in run.notes)
+
+
+def test_several_runtimes_are_refused_before_anything_is_measured(
+    lab: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = AgentLab(lab[0], TOKEN)
+    monkeypatch.setattr(device, "ask", lambda *_: pytest.fail("it was asked"))
+    (tmp_path / "data").mkdir()
+    small_demo(tmp_path / "data")
+    target = TargetConfig(runtimes=(RuntimeName.ONNXRUNTIME, RuntimeName.OPENVINO))
+    project = msgspec.structs.replace(demo_project(Effort.FAST), target=target)
+    with pytest.raises(ConfigError, match="onnxruntime, openvino together with --on"):
+        optimize(project, base=tmp_path / "data", output=tmp_path / "run", lab=device)
 
 
 def archive(question: LabQuestion | bytes, files: dict[str, bytes]) -> bytes:

@@ -12,7 +12,8 @@ import numpy as np
 from onnx import helper
 
 from edgewise.contracts.budget import Budget
-from edgewise.contracts.project import Effort, ModelConfig, Project, SearchConfig
+from edgewise.contracts.project import Effort, ModelConfig, Project, SearchConfig, TargetConfig
+from edgewise.contracts.target import RuntimeName
 from edgewise.contracts.task import TaskConfig
 from edgewise.demo import demo_folder
 from edgewise.forge.calibrate import calibrate
@@ -52,6 +53,12 @@ def demo_project(effort: Effort, budget: Budget | None = None) -> Project:
         budget=budget or Budget(),
         search=SearchConfig(effort=effort, workers=1, seed=5),
     )
+
+
+def on_both(effort: Effort, *runtimes: RuntimeName) -> Project:
+    """Return the same project with these runtimes; without any, ONNX Runtime and then OpenVINO."""
+    target = TargetConfig(runtimes=runtimes or tuple(RuntimeName))
+    return msgspec.structs.replace(demo_project(effort), target=target)
 
 
 class Generated:

@@ -234,3 +234,21 @@ def test_a_folded_model_is_not_called_fp32_and_fp32_is_not_called_a_variant() ->
     assert "fp32 folded fits the budget (folded and fused, nothing is quantized)" in text_of(page(run(chosen=folded)))
     own = msgspec.structs.replace(folded, name="fp32")
     assert "fp32 stays" in text_of(page(run(chosen=own)))
+
+
+def test_what_runs_on_another_runtime_than_fp32_says_so() -> None:
+    chosen = run().chosen
+    assert chosen is not None
+    alone = text_of(page(run()))
+    assert "against the first, on the test split" in alone
+    assert "on openvino" not in alone
+    there = text_of(page(run(chosen=msgspec.structs.replace(chosen, runtime="openvino"))))
+    assert "against openvino, on the test split" in there
+    assert "fp32 on onnxruntime" in there
+    assert "variant on openvino" in there
+    own = msgspec.structs.replace(
+        chosen, name="fp32 on openvino", runtime="openvino", recipe=recipe("fp32", Format.FP32)
+    )
+    said = text_of(page(run(chosen=own)))
+    assert "fp32 on openvino fits the budget" in said
+    assert "folded" not in said

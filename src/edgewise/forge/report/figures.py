@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from edgewise.contracts.budget import LimitVerdict, judge
-from edgewise.contracts.evidence import Candidate, Figures, Status
-from edgewise.contracts.recipe import Format, Recipe
-from edgewise.contracts.run import Run
+from edgewise.contracts.evidence import Candidate, Figures, Status, name_on
+from edgewise.contracts.recipe import Format
+from edgewise.contracts.run import Chosen, Run
 
 MISSING = "unavailable"
 REFERENCE = "fp32"
@@ -183,9 +183,10 @@ def on_select(run: Run) -> Candidate | None:
     return next((each for each in run.candidates if each.name == REFERENCE), None)
 
 
-def is_float(recipe: Recipe) -> bool:
-    """Return whether a recipe quantizes no region: the model may be folded and fused, no more."""
-    return all(each.format is Format.FP32 for each in recipe.regions)
+def is_folded(chosen: Chosen) -> bool:
+    """Return whether a variant quantizes no region and is not the user's own model, on whatever runtime."""
+    is_own = chosen.name in {REFERENCE, name_on(REFERENCE, chosen.runtime)}
+    return not is_own and all(each.format is Format.FP32 for each in chosen.recipe.regions)
 
 
 def split_note(run: Run) -> str:

@@ -15,7 +15,7 @@ from edgewise.forge.report.figures import (
     REFERENCE,
     columns,
     decibels,
-    is_float,
+    is_folded,
     limit_name,
     limit_value,
     nearest,
@@ -47,7 +47,7 @@ def verdict(run: Run) -> Html:
         kind, said = "", f"{run.chosen.name} (no limit was asked for)"
     else:
         kind, said = "", f"{run.chosen.name} fits the budget"
-    if run.chosen is not None and run.chosen.name != REFERENCE and is_float(run.chosen.recipe):
+    if run.chosen is not None and is_folded(run.chosen):
         said += " (folded and fused, nothing is quantized)"
     words = f"{run.task} on {run.target}, effort {run.effort}, {_threads(run)}"
     return tag(
@@ -92,13 +92,14 @@ def accuracy(run: Run) -> Html:
 def time(run: Run) -> Html:
     """Return where the time goes."""
     known = [each for each in run.regions if each.time_fp32_us or each.time_variant_us]
+    other = _other_runtime(run)
     words = join(
         [
             "From the runtime's own profile on the target; the longest first.",
             tag("span", class_="key bar before"),
-            "fp32",
+            "fp32" if other is None else f"fp32 on {run.reference.runtime}",
             tag("span", class_="key bar after"),
-            "variant",
+            "variant" if other is None else f"variant on {other}",
         ]
     )
     body = bars.times(run.regions) if known else _missing("the runtime gave no profile")
@@ -144,7 +145,8 @@ def ranges(run: Run) -> Html:
 
 def agreement(run: Run) -> Html:
     """Return how a second runtime executes the same file."""
-    words = "The same file executed by another runtime, against the first, on the test split."
+    against = _other_runtime(run) or "the first"
+    words = f"The same file executed by another runtime, against {against}, on the test split."
     found: list[tuple[Child, ...]] = [
         (
             f"{each.runtime} {each.version}",
@@ -266,6 +268,11 @@ def _section(title: str, words: Child, *children: Child) -> Html:
 
 def _missing(words: str) -> Html:
     return tag("p", words[:1].upper() + words[1:] + ".", class_="small")
+
+
+def _other_runtime(run: Run) -> str | None:
+    """Return the runtime of the chosen variant where it is not that of fp32."""
+    return run.chosen.runtime if run.chosen is not None and run.chosen.runtime != run.reference.runtime else None
 
 
 def _threads(run: Run) -> str:

@@ -9,6 +9,7 @@ from edgewise.bundle.stages import Values, begun, variant_of, walked
 from edgewise.bundle.tensors import Array
 from edgewise.contracts.manifest import Manifest, Variant
 from edgewise.contracts.pipeline import Description, ModelStage
+from edgewise.forge.seal.golden import load_as_written
 from edgewise.runtimes import runtime
 from edgewise.runtimes.base import Session
 
@@ -33,8 +34,10 @@ class Chain:
             manifest = manifests[stage.name]
             variant = pick(stage, manifest)
             model = folder / stage.name / variant.model
-            self._sessions[stage.name] = runtime(variant.runtime).load(
-                model, threads=variant.threads, optimise=optimise
+            self._sessions[stage.name] = (
+                runtime(variant.runtime).load(model, threads=variant.threads)
+                if optimise
+                else load_as_written(model, threads=variant.threads)
             )
             self._begun[stage.name] = begun(manifest, variant, stage.state)
         self._states = dict(self._begun)

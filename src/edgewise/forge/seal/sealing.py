@@ -214,8 +214,9 @@ def _variant(
         calibration = verified.calibration
     elif examiner is not None:
         found, calibration = examiner.examine(graph, figures)
-        # Those of the chosen one and of fp32 are of the whole test split already.
-        figures = figures if is_chosen or each is sources.reference else found
+        # Those of the chosen one, and of fp32 on the run's first runtime, are of the whole test split already.
+        is_first = each is sources.reference and figures.runtime == run.reference.runtime
+        figures = figures if is_chosen or is_first else found
     verdicts = judge(run.budget.limits, figures, run.reference)
     recipe = msgspec.json.encode(each.recipe, order="deterministic")
     variant = Variant(

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from edgewise.contracts.budget import Verdict, judge
-from edgewise.contracts.evidence import Candidate, Figures, Status
+from edgewise.contracts.evidence import Candidate, Figures, Status, name_on
 from edgewise.contracts.recipe import Recipe
-from edgewise.contracts.run import Run
+from edgewise.contracts.run import Chosen, Run
 from edgewise.contracts.verification import Verification
 from edgewise.errors import ConfigError, ModelError
 from edgewise.forge.importing.sandbox import check_variant, import_model
@@ -66,24 +66,25 @@ def open_run(folder: Path, *, work: Path, wanted: tuple[str, ...] | None = None,
         file=file,
         digest=_digest(file),
         recipe=run.chosen.recipe,
-        figures=Figures(**{name: getattr(run.chosen, name) for name in Figures.__struct_fields__} | {"path": None}),
+        figures=_figures(run.chosen),
     )
     fp32 = SourceVariant(
         name=FP32,
         file=imported.original,
         digest=_digest(imported.original),
         recipe=Recipe(name=FP32, regions=()),
-        figures=msgspec.structs.replace(run.reference, path=None),
+        figures=_figures(_fp32_on(run, run.chosen)),
     )
+    is_fp32 = chosen.name in _own_names(run.chosen)
     others = alternatives(run) if wanted is None else _named(run, wanted)
     beside = [_kept(folder, each, work=work) for each in others]
     return Sources(
         run=_without_paths(run),
         given=given,
         variants=(
-            *([chosen] if chosen.name != FP32 else [fp32]),
+            fp32 if is_fp32 else chosen,
             *beside,
-            *([fp32] if fallback and chosen.name != FP32 else []),
+            *([fp32] if fallback and not is_fp32 else []),
         ),
         reference=fp32,
         verification=_verification(folder, chosen),
@@ -113,13 +114,41 @@ def alternatives(run: Run) -> tuple[Candidate, ...]:
 
 
 def _offered(run: Run) -> list[Candidate]:
-    """Return the measured candidates whose files the run kept, without the chosen one and fp32."""
-    aside = {FP32, *([run.chosen.name] if run.chosen is not None else [])}
+    """Return the measured candidates whose files the run kept, without the chosen one and fp32.
+
+    Only those of the chosen one's runtime: a device has one, and switches between variants while it runs.
+    """
+    chosen = run.chosen
+    if chosen is None:
+        return []
     return [
         each
         for each in run.candidates
-        if each.status is Status.MEASURED and each.path is not None and each.name not in aside
+        if each.status is Status.MEASURED
+        and each.path is not None
+        and each.runtime == chosen.runtime
+        and each.name not in {chosen.name, *_own_names(chosen)}
     ]
+
+
+def _own_names(chosen: Chosen) -> tuple[str, str]:
+    """Return what the user's own model is called, on the first runtime and on that of the chosen variant."""
+    return FP32, name_on(FP32, chosen.runtime)
+
+
+def _fp32_on(run: Run, chosen: Chosen) -> Figures:
+    """Return fp32's figures on the runtime that is sealed, which need not be the run's first."""
+    if chosen.runtime == run.reference.runtime:
+        return run.reference
+    name = name_on(FP32, chosen.runtime)
+    if chosen.name == name:
+        return chosen
+    return next((each for each in run.candidates if each.name == name), Figures(path=None, runtime=chosen.runtime))
+
+
+def _figures(known: Figures) -> Figures:
+    """Return the figures alone, without the path of the machine they were taken on."""
+    return Figures(**{name: getattr(known, name) for name in Figures.__struct_fields__} | {"path": None})
 
 
 def _is_accurate(candidate: Candidate, run: Run) -> bool:
@@ -160,7 +189,7 @@ def _kept(folder: Path, candidate: Candidate, *, work: Path) -> SourceVariant:
         file=checked,
         digest=_digest(checked),
         recipe=candidate.recipe,
-        figures=Figures(**{name: getattr(candidate, name) for name in Figures.__struct_fields__} | {"path": None}),
+        figures=_figures(candidate),
     )
 
 
