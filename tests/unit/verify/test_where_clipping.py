@@ -9,14 +9,14 @@ from edgewise.contracts.verification import Grade
 from edgewise.forge.verify.causes import Cause, Diagnosis, diagnose
 from edgewise.forge.verify.noise import Noise
 from edgewise.forge.verify.points import Point
-from edgewise.forge.verify.where_findings import saturation
+from edgewise.forge.verify.where_findings import regions, saturation
 from edgewise.numerics.grid import Grid, dequantize, quantize
 
 END = 1.5
 METHOD = RangeMethod.PERCENTILE_9999
 
 
-def clipped(*, reach: float, calibrated: tuple[float, float] | None) -> Diagnosis:
+def clipped(*, reach: float, calibrated: tuple[float, float] | None, share: float = 1.0) -> Diagnosis:
     """Return what is found of a tensor in 0 .. 1.5 on a grid as wide, one sample of which reaches further."""
     scale = np.array(END / 255, np.float32)
     grid = Grid(scale=scale, zero_point=np.array(0, np.uint8))
@@ -27,7 +27,7 @@ def clipped(*, reach: float, calibrated: tuple[float, float] | None) -> Diagnosi
         if at == 3:
             values[0, 0, :2, :4] = reach
         noise.add(values, values, dequantize(quantize(values, grid), grid))
-    return diagnose(noise, None, METHOD, calibrated)
+    return diagnose(noise, None, METHOD, calibrated, share)
 
 
 def grade(each: Diagnosis) -> Grade:
@@ -63,3 +63,20 @@ def test_values_that_round_to_the_end_of_a_coarse_grid_are_not_clipped() -> None
 
 def test_clipping_that_makes_a_region_noisy_is_named_though_it_was_calibrated() -> None:
     assert grade(clipped(reach=30.0, calibrated=(0.0, END))) is Grade.FLAG
+
+
+def test_a_range_that_the_search_narrowed_is_not_named_and_the_same_one_without_its_word_is() -> None:
+    """Half of what the method gives: the noise is no fault where the recipe says so."""
+    narrowed, unasked = (clipped(reach=30.0, calibrated=(0.0, 20 * END), share=share) for share in (0.05, 1.0))
+    assert narrowed.is_calibrated
+    assert grade(narrowed) is Grade.PASS
+    assert [each.grade for each in regions([narrowed])] == [Grade.PASS]
+    assert grade(unasked) is Grade.FLAG
+    assert [each.grade for each in regions([unasked])] == [Grade.FLAG]
+
+
+def test_a_range_that_the_search_widened_is_as_wide_as_was_meant() -> None:
+    asked, unasked = (clipped(reach=0.7 * END, calibrated=None, share=share) for share in (1.5, 1.0))
+    assert asked.width is not None
+    assert unasked.width is not None
+    assert asked.width * 1.5 == unasked.width

@@ -79,7 +79,9 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     offset: float
     """The furthest mean error of a channel, over the root mean square of all values."""
     as_meant: float | None
-    """The grid's width over that which its recipe's range method gives on the values seen; None without a recipe."""
+    """The grid's width over that which its recipe gives on the values seen; None without a recipe."""
+    share: float
+    """Of the range that the method finds, what the recipe gives the tensor on purpose."""
     is_calibrated: bool
     """Whether the grid is the range that the run kept: what the recipe's method gave on the calibration data."""
     lost_db: float
@@ -97,12 +99,14 @@ def diagnose(
     weights: Explained | None,
     method: RangeMethod | None,
     calibrated: tuple[float, float] | None = None,
+    share: float = 1.0,
 ) -> Diagnosis:
     """Put a point's sums into words.
 
-    `method` is how its range was taken, where a recipe says so, and `calibrated` what that gave on the calibration
-    data, where the run kept it.
+    `method` is how its range was taken, where a recipe says so, `calibrated` what that gave on the calibration
+    data, where the run kept it, and `share` how much of that the tensor was given.
     """
+    on_purpose = max(share, 1.0)
     gain, offset = _regression(noise)
     lost = lost_db(noise)
     return Diagnosis(
@@ -113,13 +117,14 @@ def diagnose(
         rounding_db=decibel(noise.made, noise.rounding),
         rest_db=decibel(noise.made, noise.rest),
         clipped=noise.clipped / noise.count,
-        width=_width(noise, min(noise.low, noise.pool[0]), max(noise.high, noise.pool[1])),
-        width_on_test=_width(noise, noise.low, noise.high),
+        width=_width(noise, *_times((min(noise.low, noise.pool[0]), max(noise.high, noise.pool[1])), on_purpose)),
+        width_on_test=_width(noise, *_times((noise.low, noise.high), on_purpose)),
         shift=_shift(noise),
         gain=gain,
         offset=offset,
-        as_meant=_as_meant(noise, method),
-        is_calibrated=calibrated is not None and _reaches(noise.point.grid, *calibrated),
+        as_meant=_as_meant(noise, method, share),
+        share=share,
+        is_calibrated=calibrated is not None and _reaches(noise.point.grid, *_times(calibrated, share)),
         lost_db=lost,
         cause=_cause(noise, weights, lost),
     )
@@ -147,12 +152,15 @@ def _width(noise: Noise, seen_low: float, seen_high: float) -> float | None:
     return found / seen if seen > 0 else None
 
 
-def _as_meant(noise: Noise, method: RangeMethod | None) -> float | None:
+def _times(ends: tuple[float, float], share: float) -> tuple[float, float]:
+    return ends[0] * share, ends[1] * share
+
+
+def _as_meant(noise: Noise, method: RangeMethod | None, share: float) -> float | None:
     grid = noise.point.grid
     if method is None or grid is None or noise.histogram.count == 0:
         return None
-    low, high = choose(noise.histogram, method, bits=8 * grid.dtype.itemsize)
-    return _width(noise, low, high)
+    return _width(noise, *_times(choose(noise.histogram, method, bits=8 * grid.dtype.itemsize), share))
 
 
 def _reaches(grid: Grid | None, low: float, high: float) -> bool:

@@ -18,6 +18,7 @@ from edgewise.contracts.verification import Depth, Finding, Grade, Section
 from edgewise.errors import EdgewiseError
 from edgewise.forge.kept import Kept
 from edgewise.forge.progress import Progress
+from edgewise.forge.ranges import shared_grids
 from edgewise.forge.tasks.base import Dataset
 from edgewise.forge.verify import where_findings as say
 from edgewise.forge.verify.bounds import affordable, processor_seconds
@@ -55,13 +56,13 @@ def where(subject: Subject, progress: Progress) -> Section:
         noises = measure(observer, (subject.test[at].feeds for at in samples), report=progress.advance)
         layers = explained(found, subject.kept)
         share_extremes(noises)
-        methods = _methods(subject, found)
-        diagnoses = _diagnoses(noises, layers, methods, subject.kept)
+        methods, shares = _methods(subject, found), _shares(subject, found)
+        diagnoses = _diagnoses(noises, layers, methods, shares, subject.kept)
         suspects = [each.noise for each in diagnoses if say.suspected(each)]
         if suspects:
             _second_look(subject, found, suspects, set(samples), progress)
             share_extremes(noises)
-            diagnoses = _diagnoses(noises, layers, methods, subject.kept)
+            diagnoses = _diagnoses(noises, layers, methods, shares, subject.kept)
     except EdgewiseError as error:
         return _unavailable(f"the models' inner tensors could not be observed: {error.found}")
     findings = (
@@ -111,6 +112,7 @@ def _diagnoses(
     noises: Sequence[Noise],
     layers: Mapping[str, Explained],
     methods: Mapping[str, RangeMethod],
+    shares: Mapping[str, float],
     kept: Kept | None,
 ) -> list[Diagnosis]:
     ranges = {(tensor, method): ends for (tensor, method, _, _), ends in kept.ranges.items()} if kept else {}
@@ -119,7 +121,7 @@ def _diagnoses(
         method = methods.get(noise.point.reference)
         calibrated = ranges.get((noise.point.reference, method)) if method is not None else None
         layer = layers.get(getattr(noise.point.region, "raw_output", ""))
-        found.append(diagnose(noise, layer, method, calibrated))
+        found.append(diagnose(noise, layer, method, calibrated, shares.get(noise.point.reference, 1.0)))
     return found
 
 
@@ -128,6 +130,14 @@ def _methods(subject: Subject, found: Match) -> dict[str, RangeMethod]:
     if subject.recipe is None:
         return {}
     return range_methods(found.regions, {each.region: each for each in subject.recipe.regions})
+
+
+def _shares(subject: Subject, found: Match) -> dict[str, float]:
+    """Return how much of its range each tensor was given on purpose, where a recipe says so."""
+    clip = (subject.recipe.clip if subject.recipe is not None else {}) or {}
+    roots = shared_grids(found.regions)
+    names = {name for region in found.regions for name in (*region.inputs, region.output)}
+    return {name: clip[roots.get(name, name)] for name in names if roots.get(name, name) in clip}
 
 
 def _second_look(

@@ -58,8 +58,8 @@ def matched(found: Match, diagnoses: Sequence[Diagnosis], samples: int) -> Findi
 
 
 def regions(diagnoses: Sequence[Diagnosis]) -> Iterator[Finding]:
-    """Yield regions that add much noise of their own."""
-    bad = [each for each in diagnoses if not each.own_db >= OWN_FLOOR_DB]
+    """Yield regions that add much noise of their own, and were not given it on purpose."""
+    bad = [each for each in diagnoses if not each.own_db >= OWN_FLOOR_DB and not _narrowed(each)]
     for each in sorted(bad, key=_by_own):
         yield Finding(
             name="where.region",
@@ -123,6 +123,11 @@ def _too_narrow(each: Diagnosis) -> bool:
 def _clips_as_meant(each: Diagnosis) -> bool:
     """Say whether a recipe's method made a grid as narrow as it is, and no other data: the search judged its price."""
     return each.as_meant is not None and each.as_meant >= AS_MEANT
+
+
+def _narrowed(each: Diagnosis) -> bool:
+    """Say whether a search clipped a tensor because the model's output came closer to fp32 for it."""
+    return each.cause is Cause.SATURATION and each.share < 1 and _clips_as_meant(each)
 
 
 def _is_paid_for(each: Diagnosis) -> bool:
