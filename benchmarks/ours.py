@@ -30,7 +30,16 @@ def run(edgewise: Path, effort: str, task: str, data: Path, folder: Path) -> Run
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = [edgewise, "optimize", data / "model.onnx", "--data", data, "--target", "local"]
-    options = ["--output", folder / "run", "--json", "--effort", effort, *JUDGED, *TASK_ARGUMENTS[kind(task)]]
+    options = [
+        "--output",
+        folder / "run",
+        "--json",
+        "--fresh",
+        "--effort",
+        effort,
+        *JUDGED,
+        *TASK_ARGUMENTS[kind(task)],
+    ]
     meter = metered([*command, *options], folder)
     result.cost(meter)
     document = last_json((folder / "stdout.txt").read_text(errors="replace"))

@@ -272,7 +272,7 @@ class Job:
         ]
         best = next((each for each in listed if winner is not None and each.candidate.name == winner.name), None)
         file = best.file if best is not None else prepared.imported.original
-        lacking = [] if winner is None or winner.size_mib is not None else [(file, winner.runtime)]
+        lacking = [] if winner is None or winner.peak_memory_mib is not None else [(file, winner.runtime)]
         with Peaks(prepared, lacking, reference.feeds) as peaks:
             comparison = self._test(prepared, file, winner)
             if winner is not None and lacking:

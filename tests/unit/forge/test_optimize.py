@@ -212,6 +212,16 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     assert len(after) == len(judged(finished))
 
 
+@pytest.mark.parametrize("effort", ["thorough", "quick"])
+def test_what_is_chosen_has_its_size_and_its_peak_memory(effort: str, request: pytest.FixtureRequest) -> None:
+    done: Finished = request.getfixturevalue(effort)
+    chosen = done.run.chosen
+    assert chosen is not None
+    assert chosen.size_mib is not None
+    assert chosen.peak_memory_mib is not None
+    assert chosen.peak_memory_mib > 0
+
+
 @pytest.mark.parametrize(("effort", "samples"), [("thorough", 120), ("quick", 64)])
 def test_the_test_split_is_read_once_and_not_before_the_choice(
     effort: str, samples: int, request: pytest.FixtureRequest
