@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import Thread
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from edgewise.forge.judge import Reference
 from edgewise.forge.judges import Judges
 from edgewise.forge.measure.lab import Model
 from edgewise.forge.measure.samples import timed_samples
-from edgewise.forge.placement import Costs, Placement, predicted_us
+from edgewise.forge.placement import Costs, Placement, load_solver, predicted_us
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
 from edgewise.forge.regions import regions_of
@@ -118,6 +119,7 @@ class Explorer:
 
     def explore(self) -> Explored:
         """Search. Failures of single candidates are among the trials."""
+        Thread(target=load_solver, daemon=True).start()  # while this one waits for kernels
         prepared, plan = self._prepared, self._plan
         bench = self._equalised(self._bench(prepared.graph))
         offers = self._offers(bench)

@@ -17,8 +17,6 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import maximum_flow
 
 from edgewise.contracts.recipe import Format
 from edgewise.forge.regions import Kind, Region
@@ -42,6 +40,11 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     time_us: Mapping[str, Mapping[Format, float]]
     noise: Mapping[str, Mapping[Format, float]]
     borders: Mapping[str, Border]
+
+
+def load_solver() -> None:
+    """Import what `cut` solves with: a tenth of a second, which is a tenth of a small search."""
+    import scipy.sparse.csgraph  # noqa: F401, PLC0415 - it is for the next import of it
 
 
 def crossings(
@@ -114,6 +117,7 @@ def milp(regions: tuple[Region, ...], costs: Costs, outputs: tuple[str, ...], *,
     """
     from scipy.optimize import Bounds, LinearConstraint  # noqa: PLC0415 - slow to import
     from scipy.optimize import milp as solve  # noqa: PLC0415
+    from scipy.sparse import coo_array  # noqa: PLC0415
 
     columns: dict[tuple[str, str], int] = {}
     objective: list[float] = []
@@ -233,6 +237,9 @@ class _Network:
         self._edges[tail, head] = min(self._edges.get((tail, head), 0) + capacity, round(_INFINITE * _NS_PER_US))
 
     def source_side(self) -> set[int]:
+        from scipy.sparse import csr_array  # noqa: PLC0415 - slow to import
+        from scipy.sparse.csgraph import maximum_flow  # noqa: PLC0415
+
         size = len(self._names) + 2
         tails, heads = zip(*self._edges, strict=True)
         capacity = csr_array((np.array(list(self._edges.values()), np.int32), (tails, heads)), shape=(size, size))
