@@ -10,7 +10,7 @@ import pytest
 
 from edgewise.contracts.budget import Budget
 from edgewise.contracts.evidence import Candidate, Status
-from edgewise.contracts.recipe import Format, Recipe
+from edgewise.contracts.recipe import Format, Recipe, RegionRecipe
 from edgewise.contracts.task import TaskKind
 from edgewise.forge.costfit import with_measured
 from edgewise.forge.judge import Judgement
@@ -18,7 +18,7 @@ from edgewise.forge.placement import Border, Costs, predicted_us
 from edgewise.forge.regions import Kind, Region
 from edgewise.forge.search.bench import Trial
 from edgewise.forge.search.choose import advice, choose, closest, tolerance, unbeaten
-from edgewise.forge.shortlist import front, thinned, within
+from edgewise.forge.shortlist import front, layered, thinned, within
 
 STATIC, FP32 = Format.INT8_STATIC, Format.FP32
 
@@ -96,6 +96,20 @@ def test_the_front_has_no_trial_that_another_beats() -> None:
     times = (*(time for _, time, _ in rows), 0.1, None)
     assert names(front(trials, times)) == ["fast", "middle", "slow"]
     assert front((), ()) == []
+
+
+def test_a_short_front_is_filled_up_with_other_placements_that_are_close() -> None:
+    """What a prediction of a tenth too much has put behind the front is timed all the same."""
+
+    def on(region: str, name: str, divergence: float) -> Trial:
+        recipe = Recipe(name=name, regions=(RegionRecipe(region=region, format=Format.INT8_STATIC),))
+        return msgspec.structs.replace(trial(name, divergence), recipe=recipe)
+
+    trials = (on("a", "first", 0.1), on("a", "first bc", 0.2), on("b", "behind", 0.3), on("c", "far", 0.9))
+    times = (1.0, 1.0, 1.1, 1.05)
+    assert names(layered(trials, times, 4, most=0.5)) == ["first", "behind"]
+    assert names(layered(trials, times, 1, most=0.5)) == ["first"]
+    assert layered((), (), 4, most=0.5) == []
 
 
 def test_thinning_keeps_the_fastest_that_are_close_and_the_next_faster_ones() -> None:
