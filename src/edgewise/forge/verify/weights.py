@@ -129,7 +129,9 @@ def constant(graph: Graph, name: str) -> Values | None:
     """Return what a tensor stands for that depends on constants alone, else None."""
     if name in graph.constants:
         value = graph.constants[name]
-        return Values(value.astype(np.float32))
+        floats = value.astype(np.float32)
+        # The levels of fp16 lie as far apart as its exponent says; what it stores is rounded to the nearest of them.
+        return Values(floats, np.spacing(np.abs(value)).astype(np.float32) if value.dtype == np.float16 else None)
     at = graph.producers.get(name)
     if at is None:
         return None
