@@ -17,6 +17,7 @@ from edgewise.contracts.recipe import RangeMethod
 from edgewise.contracts.verification import Depth, Finding, Grade, Section
 from edgewise.errors import EdgewiseError
 from edgewise.forge.kept import Kept
+from edgewise.forge.parameters import WeightValues
 from edgewise.forge.progress import Progress
 from edgewise.forge.ranges import shared_grids
 from edgewise.forge.tasks.base import Dataset
@@ -27,11 +28,13 @@ from edgewise.forge.verify.explain import Explained, explain
 from edgewise.forge.verify.match import Match, load, match
 from edgewise.forge.verify.noise import Noise, Observer, measure, share_extremes, widen
 from edgewise.forge.verify.subject import Subject
-from edgewise.forge.verify.weights import paired, read
+from edgewise.forge.verify.weights import Weight, paired, read
 from edgewise.forge.weights import range_methods
 from edgewise.runtimes.base import Array
 
 SUITE = "where"
+# Codes times scales, computed twice, differ by less of a step.
+_SAME_STEPS = 0.01
 
 _SAMPLES = {Depth.QUICK: 32, Depth.FULL: 256}
 _FURTHER = {Depth.QUICK: 256, Depth.FULL: 1024}
@@ -88,10 +91,11 @@ def explained(found: Match, kept: Kept | None) -> dict[str, Explained]:
     """Return what became of the weights, by the tensor of fp32 that their operator writes.
 
     Where a run kept the divisors of smoothing, fp32's columns are multiplied by them first; where it kept codes
-    of GPTQ the layer is one of error feedback.
+    of GPTQ the layer is one of error feedback, and a row that holds the very codes was not changed since, however far
+    the feedback took it.
     """
     smooth = kept.corrections.smooth if kept is not None else {}
-    learned = {*kept.corrections.rounded, *kept.corrections.rounded_dynamic} if kept is not None else set()
+    learned = {**kept.corrections.rounded, **kept.corrections.rounded_dynamic} if kept is not None else {}
     names = {region.raw_output: region.name for region in found.regions}
     result = {}
     for mine, its in paired(found.reference, found.variant):
@@ -104,8 +108,19 @@ def explained(found: Match, kept: Kept | None) -> dict[str, Explained]:
         divisor = smooth.get(name)
         if divisor is not None and divisor.size == before.rows.shape[1]:
             before = msgspec.structs.replace(before, rows=before.rows * divisor)
-        result[output] = explain(before, after, is_rescaled=bool(found.rescaled), is_learned=name in learned)
+        layer = explain(before, after, is_rescaled=bool(found.rescaled), is_learned=name in learned)
+        if layer.changes and name in learned:
+            layer = _without_kept(layer, after, learned[name])
+        result[output] = layer
     return result
+
+
+def _without_kept(layer: Explained, after: Weight, kept: WeightValues) -> Explained:
+    rows = kept.values.astype(np.float32) * kept.scale[:, None]
+    if rows.shape != after.rows.shape:
+        return layer
+    same = np.abs(after.rows - rows).max(axis=1) <= _SAME_STEPS * kept.scale
+    return msgspec.structs.replace(layer, changes=tuple(each for each in layer.changes if not same[each.row]))
 
 
 def _diagnoses(
