@@ -339,11 +339,10 @@ class Explorer:
         return found
 
     def _predict(self, costs: Costs, trial: Trial) -> float | None:
-        halves = {name for name, times in costs.time_us.items() if Format.FP16 not in times}
-        placement = {
-            each.region: Format.FP32 if each.format is Format.FP16 and each.region in halves else each.format
-            for each in trial.recipe.regions
-        }
+        placement = {each.region: each.format for each in trial.recipe.regions}
+        for name, form in placement.items():
+            if form is Format.FP16 and form not in costs.time_us[name]:  # stored so, and run as fp32
+                placement[name] = Format.FP32
         try:
             return predicted_us(self._prepared.regions, costs, placement, self._prepared.graph.outputs)
         except KeyError:  # a format that was dropped as too slow has no cost

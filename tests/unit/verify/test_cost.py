@@ -20,7 +20,7 @@ class Working:
 
     def __init__(self, session: Session, *, away_s: float) -> None:
         self._session, self._away_s = session, away_s
-        self._values = np.random.default_rng(0).random(40_000)
+        self._values = np.random.default_rng(0).random(1_000_000)  # so much that a cold core does not count
         self.inputs, self.outputs = session.inputs, session.outputs
 
     def run(self, feeds: Mapping[str, Array]) -> tuple[Array, ...]:
@@ -35,5 +35,5 @@ def test_a_variant_is_not_slow_because_its_core_was_taken_away(data: Path) -> No
         subject, reference=Working(subject.reference, away_s=0), variant=Working(subject.variant, away_s=0.02)
     )
     _, found = measure_cost(subject, power=None, progress=Silent())
-    assert found["speedup"] > 0.3  # by the wall clock it is 0.01; a core that has just slept is cold
+    assert found["speedup"] > 0.6
     assert found["latency_p50_ms"] > 20
