@@ -9,7 +9,7 @@ from edgewise.contracts.target import RuntimeName
 from edgewise.errors import EdgewiseError
 from edgewise.forge.data.split import Subset
 from edgewise.forge.judge import compare
-from edgewise.forge.measure.samples import timed_samples
+from edgewise.forge.measure.samples import timed_from
 from edgewise.forge.prepare import Prepared
 from edgewise.forge.progress import Progress
 from edgewise.runtimes import available, runtime
@@ -41,7 +41,7 @@ def _agreement(prepared: Prepared, file: Path, chosen_on: Runtime, name: Runtime
         first = chosen_on.load(file, threads=prepared.threads)
         second = other.load(file, threads=prepared.threads)
         compared = compare(prepared.task, first, second, some).variant
-        feeds = timed_samples([some[at].feeds for at in range(len(some))], count=_TIMED)
+        feeds = timed_from(some, among=_SAMPLES, count=_TIMED)
         # Processor time compares only where both work in this thread: most others keep threads of their own.
         clocks = [busy_clock(each, threads=prepared.threads) for each in (prepared.runtime.name, name)]
         timings = interleave(

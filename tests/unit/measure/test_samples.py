@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgewise.forge.measure.samples import timed_samples
-from edgewise.forge.tasks.base import Feeds
+from edgewise.forge.measure.samples import timed_from, timed_samples
+from edgewise.forge.tasks.base import Feeds, Sample
+from tests.unit.forge.nets import Arrays
 
 
 def texts(*lengths: int) -> list[Feeds]:
@@ -29,3 +30,26 @@ def test_inputs_of_different_shapes_are_spread_over_all_sizes() -> None:
 
 def test_fewer_inputs_than_asked_for_are_all_taken() -> None:
     assert sorted(lengths(timed_samples(texts(3, 1, 2), count=16))) == [1, 2, 3]
+
+
+class Counted(Arrays):
+    """Notes how many samples were read."""
+
+    reads = 0
+
+    def __getitem__(self, index: int, /) -> Sample:
+        self.reads += 1
+        return super().__getitem__(index)
+
+
+def test_of_a_split_of_one_shape_no_more_is_read_than_is_timed() -> None:
+    split = Counted(texts(*[5] * 40))
+    assert len(timed_from(split, among=30, count=4)) == 4
+    assert split.reads == 4
+
+
+def test_of_a_split_of_many_shapes_the_first_ones_are_looked_at() -> None:
+    split = Counted(texts(*range(1, 41)))
+    expected = lengths(timed_samples(texts(*range(1, 31)), count=4))
+    assert lengths(timed_from(split, among=30, count=4)) == expected
+    assert split.reads == 30

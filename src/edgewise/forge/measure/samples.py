@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgewise.forge.tasks.base import Feeds
+from edgewise.forge.tasks.base import Dataset, Feeds
+
+
+def timed_from(dataset: Dataset, *, among: int, count: int) -> tuple[Feeds, ...]:
+    """Return the same of the first `among` samples of a split; no more of it is read than is needed to tell."""
+    first = tuple(dataset[at].feeds for at in range(min(count, len(dataset))))
+    if len({_shapes(each) for each in first}) <= 1:
+        return first
+    rest = (dataset[at].feeds for at in range(len(first), min(among, len(dataset))))
+    return timed_samples([*first, *rest], count=count)
 
 
 def timed_samples(feeds: Sequence[Feeds], *, count: int) -> tuple[Feeds, ...]:

@@ -12,7 +12,7 @@ from edgewise.contracts.verification import Depth, Finding, Grade, Section
 from edgewise.errors import EdgewiseError
 from edgewise.forge.measure.energy import measure_energy
 from edgewise.forge.measure.memory import measure_memory
-from edgewise.forge.measure.samples import timed_samples
+from edgewise.forge.measure.samples import timed_from
 from edgewise.forge.measure.size import size_mib
 from edgewise.forge.progress import Progress
 from edgewise.forge.tasks.base import Feeds
@@ -33,7 +33,7 @@ def measure_cost(
     subject: Subject, *, power: PowerModel | None, progress: Progress
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return fp32's and the variant's cost under the names that Figures gives them; what cannot be measured is None."""
-    feeds = timed_samples([subject.test[at].feeds for at in range(min(_LOOKED_AT, len(subject.test)))], count=_TIMED)
+    feeds = timed_from(subject.test, among=_LOOKED_AT, count=_TIMED)
     progress.start("latency, interleaved with fp32", 100)
     plan = Plan(rounds=_MOST_ROUNDS, budget_s=_SECONDS[subject.depth], seed=subject.seed)
     sessions = {"fp32": subject.reference, "variant": subject.variant}
